@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where sealed objects lie. Two properties carry all safety: put-if-absent is atomic, and what was
+// put is seen by every later get and list. docs/formats/repository.md, "Stores".
+#pragma once
+
+#include <functional>
+
+#include "base/bytes.h"
+
+namespace holdfast {
+
+struct ObjectInfo {
+  std::string name;
+  std::uint64_t size;
+};
+
+// A resource: no fields, no default arguments, not copyable. All calls may be made from several
+// threads at once. Names: 1 to 200 bytes of [a-z0-9._-] in parts joined by single '/', no part "."
+// or ".."; Code::invalid otherwise.
+class ObjectStore {
+ public:
+  ObjectStore() = default;
+  ObjectStore(const ObjectStore&) = delete;
+  ObjectStore& operator=(const ObjectStore&) = delete;
+  virtual ~ObjectStore() = default;
+  // Put-if-absent. Ok means durable, and that exactly these bytes stand there: repeating a put is
+  // ok. Other bytes under that name: Code::conflict, and they are left as they are. Code::full: no
+  // space; nothing is there under the name then.
+  virtual Result<> put(std::string_view name, ByteSpan bytes) = 0;
+  // The whole object, at most `size_max` bytes (larger: Code::corrupt). Code::not_found.
+  virtual Result<Bytes> get(std::string_view name, std::uint64_t size_max) = 0;
+  // Exactly out.size() bytes from `offset`; reaching past the end is Code::corrupt.
+  virtual Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) = 0;
+  virtual Result<std::uint64_t> size(std::string_view name) = 0;
+  // Every object whose name begins with `prefix` (ends with '/' or is empty), in no particular
+  // order. Complete or an error: a listing that broke off is never Ok. The visitor's error ends the
+  // listing and is given on.
+  virtual Result<> list(std::string_view prefix,
+                        const std::function<Result<>(const ObjectInfo&)>& visit) = 0;
+  // Ok when it is gone, also when it was not there.
+  virtual Result<> remove(std::string_view name) = 0;
+};
+
+// Code::invalid names the rule that `name` breaks.
+Result<> check_object_name(std::string_view name);
+
+}  // namespace holdfast

@@ -43,5 +43,7 @@ class ObjectStore {
 
 // Code::invalid names the rule that `name` breaks.
 Result<> check_object_name(std::string_view name);
+// The same for list(): empty, or a name and '/'.
+Result<> check_list_prefix(std::string_view prefix);
 
 }  // namespace holdfast

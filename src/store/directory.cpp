@@ -128,8 +128,9 @@ Opened Directory::open(std::string_view name, int flags) const {
 
 Result<Directory::File> Directory::file(std::string_view name, int flags,
                                         std::string_view doing) const {
-  // O_NONBLOCK: a fifo that somebody planted must not make us wait.
-  Opened fd = open(name, flags | O_NONBLOCK | O_NOCTTY);
+  // O_NONBLOCK: a fifo that somebody planted must not make us wait. (openat2 refuses it with
+  // O_PATH.)
+  Opened fd = open(name, (flags & O_PATH) != 0 ? flags : flags | O_NONBLOCK | O_NOCTTY);
   if (!fd) return std::unexpected(error(fd.error(), doing, name));
   struct stat info{};
   if (::fstat(fd->get(), &info) != 0) return std::unexpected(error(errno, doing, name));

@@ -18,9 +18,9 @@ namespace holdfast::wire {
 inline constexpr std::size_t kRecordMax = 64U << 20;
 
 // Accepts exactly one encoding of each record: known fields only, ascending, none twice unless
-// repeated, none at its default value, shortest varints, nothing behind. The rules for each message
-// come from the .proto files (cmake/proto_shapes.cmake), for nested messages too. Code::corrupt
-// names `what` and the field.
+// repeated, none at its default value, shortest varints, `string` in printable ASCII, nothing
+// behind. The rules for each message come from the .proto files (cmake/proto_shapes.cmake), for
+// nested messages too. Code::corrupt names `what` and the field.
 Result<> parse_into(ByteSpan bytes, std::string_view what, google::protobuf::MessageLite& out);
 
 template <class Message>

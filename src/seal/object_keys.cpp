@@ -151,10 +151,14 @@ ObjectKeys derive_object_keys(ByteSpan repository_key, const Place& place,
   info.number(input.version).number(static_cast<std::uint8_t>(input.suite));
   info.number(static_cast<std::uint8_t>(input.type)).field(place.account.span());
   info.field(place.repository.span()).number(input.epoch).field(input.salt);
-  Secret all(kKeySize + Hash256::size + kKeySize);
-  hkdf_sha256(repository_key, info.span(), all.bytes());
-  return {Secret::copy_of(all.span().first(32)), Hash256::from(all.span().subspan(32, 32)),
-          Secret::copy_of(all.span().last(32))};
+  // On the stack and wiped: guarded memory costs system calls, and this is done for every object.
+  std::array<std::byte, 96> all;
+  hkdf_sha256(repository_key, info.span(), all);
+  const ByteSpan bytes = all;
+  ObjectKeys out{Secret::copy_of(bytes.first(32)), Hash256::from(bytes.subspan(32, 32)),
+                 Secret::copy_of(bytes.last(32))};
+  wipe(all);
+  return out;
 }
 
 std::array<std::byte, kNonceSize> derive_nonce(HmacSha256& nonce_key, std::uint32_t number,

@@ -18,7 +18,8 @@ namespace holdfast {
 using Epoch = std::uint32_t;
 using X25519PublicKey = Id<struct X25519PublicTag>;
 
-enum class EntryType : std::uint32_t {
+// Not repo/entry.h's EntryType.
+enum class ChainEntryType : std::uint32_t {
   genesis = 1,
   add_device = 2,
   confirm_device = 3,
@@ -34,7 +35,7 @@ enum class EntryType : std::uint32_t {
   move = 13,
   resolve = 14,
 };
-std::string_view name_of(EntryType type);
+std::string_view name_of(ChainEntryType type);
 
 // Where entries are put first. A server comes later.
 struct OrderingPlace {
@@ -175,6 +176,8 @@ struct EntryPlace {
   EntryHash previous;
 };
 EntryPlace next_place(const Chain& chain);
+// The hash of an entry that one just made, for the next one's `previous`.
+EntryHash entry_hash(ByteSpan entry);
 Bytes make_add_device(const EntryPlace& place, const DeviceId& author, const NewDevice& device,
                       Epoch epoch, const NewSlot& slot, const Signer& author_key,
                       const Signer& device_key);

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/client.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <set>
+
+#include "wire/records.h"
+#include "wire/records.pb.h"
+
+namespace holdfast {
+
+namespace {
+
+constexpr std::string_view kRepository = "repository", kDeviceFile = "device", kChainFile = "chain",
+                           kSeenFile = "chain-seen";
+constexpr std::uint64_t kRepositoryMax = 64 * 1024, kSecretsMax = 1U << 20;
+constexpr std::uint64_t kChainFileMax = std::uint64_t{kChainEntryMax} * 1024;
+constexpr std::uint32_t kFormatVersion = 1;
+
+struct Description {
+  Place place;
+  Suite suite = Suite::aes_256_gcm;
+};
+
+std::string secrets_name(Epoch epoch) { return fmt::format("secrets/{:08x}", epoch); }
+
+// ---- what lies in the store
+// -------------------------------------------------------------------------------------------
+
+Result<Description> read_description(ObjectStore& store) {
+  auto bytes = store.get(kRepository, kRepositoryMax);
+  if (!bytes && bytes.error().code == Code::not_found)
+    return fail(Code::not_found,
+                "no repository of holdfast is there; make one with 'holdfast init'");
+  if (!bytes) return wrap(std::move(bytes).error(), kRepository);
+  wire::Repository record;
+  // The version is looked at first: a newer one may have fields that this program does not know.
+  if (record.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())) &&
+      record.version() > kFormatVersion)
+    return fail(
+        Code::denied,
+        fmt::format("the repository has format version {}, this program knows {}; update holdfast",
+                    record.version(), kFormatVersion));
+  HF_ASSIGN(record, wire::parse_record<wire::Repository>(*bytes, kRepository));
+  Description out;
+  HF_ASSIGN(out.place.account, wire::id_field<AccountId>(record.account(), "repository: account"));
+  HF_ASSIGN(out.place.repository,
+            wire::id_field<RepositoryId>(record.repository(), "repository: id"));
+  if (record.version() != kFormatVersion || (record.suite() != 1 && record.suite() != 2))
+    return fail(Code::corrupt, "repository: its description is damaged (version or suite)");
+  out.suite = static_cast<Suite>(record.suite());
+  return out;
+}
+
+Bytes encode_description(const Description& description) {
+  wire::Repository record;
+  record.set_version(kFormatVersion);
+  record.set_account(wire::to_field(description.place.account.span()));
+  record.set_repository(wire::to_field(description.place.repository.span()));
+  record.set_suite(static_cast<std::uint32_t>(description.suite));
+  return wire::encode(record);
+}
+
+Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
+  std::set<std::string> names;
+  HF_TRY(store.list("chain/", [&](const ObjectInfo& info) -> Result<> {
+    names.insert(info.name);
+    if (names.size() > kChainLengthMax)
+      return fail(Code::corrupt, "chain: more entries than its limit");
+    return {};
+  }));
+  std::vector<Bytes> entries;
+  for (const std::string& name : names) {
+    if (name != chain_object_name(entries.size()))
+      return fail(Code::corrupt, fmt::format("chain: entry {} is missing", entries.size()));
+    auto entry = store.get(name, kChainEntryMax);
+    if (!entry) return wrap(std::move(entry).error(), name);
+    entries.push_back(std::move(*entry));
+  }
+  if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
+  return entries;
+}
+
+// ---- what the home keeps
+// ----------------------------------------------------------------------------------------------
+
+// The home's own copy of the chain: u32 length, bytes, for each entry.
+Result<std::vector<Bytes>> read_home_chain(LocalFolder& state) {
+  auto file = state.read(kChainFile, kChainFileMax);
+  if (!file && file.error().code == Code::not_found) return std::vector<Bytes>{};
+  if (!file) return std::unexpected(std::move(file).error());
+  std::vector<Bytes> entries;
+  Reader r(*file);
+  while (r.ok() && !r.at_end()) {
+    const std::uint32_t length = r.u32();
+    const ByteSpan entry = r.take(length);
+    entries.emplace_back(entry.begin(), entry.end());
+  }
+  if (!r.ok()) return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kChainFile));
+  return entries;
+}
+
+Result<> write_home_chain(LocalFolder& state, const std::vector<Bytes>& entries) {
+  Bytes file;
+  Writer w(file);
+  for (const Bytes& entry : entries) {
+    w.u32(static_cast<std::uint32_t>(entry.size()));
+    w.raw(entry);
+  }
+  return state.replace(kChainFile, file);
+}
+
+Result<DeviceKeys> read_device(Home home, const AskPassphrase& ask) {
+  auto file = home.keys.read(kDeviceFile, kKeyFileMax);
+  if (!file && file.error().code == Code::not_found)
+    return fail(
+        Code::not_found,
+        fmt::format("{} has no account; make one with 'holdfast init', or come back to one with "
+                    "'holdfast recover'",
+                    home.keys.where()));
+  if (!file) return wrap(std::move(file).error(), "device key");
+  std::optional<Secret> passphrase;
+  if (key_file_needs_passphrase(*file)) {
+    HF_ASSIGN(passphrase, ask());
+  }
+  auto keys =
+      open_key_file(*file, passphrase ? std::optional(as_text(passphrase->span())) : std::nullopt);
+  wipe(*file);
+  return keys;
+}
+
+Result<> write_device(Home home, const DeviceKeys& keys, const std::optional<Secret>& passphrase,
+                      Random& random) {
+  if (!passphrase) return home.keys.replace(kDeviceFile, plain_key_file(keys).span());
+  HF_ASSIGN(const Bytes file,
+            sealed_key_file(keys, as_text(passphrase->span()), new_passphrase_parameters(random)));
+  return home.keys.replace(kDeviceFile, file);
+}
+
+// What this home saw of the chain in this repository; less than that is a rollback.
+Result<> check_seen(LocalFolder& state, const Chain& chain) {
+  auto file = state.read(kSeenFile, 4096);
+  if (!file)
+    return file.error().code == Code::not_found ? Result<>()
+                                                : std::unexpected(std::move(file).error());
+  const std::string_view text = as_text(*file);
+  std::uint64_t position = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
+  const auto hash = error == std::errc{} && text.size() >= 64 + 2
+                        ? EntryHash::parse(text.substr(text.size() - 65, 64))
+                        : Result<EntryHash>(fail(Code::corrupt, ""));
+  if (!hash) return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kSeenFile));
+  return check_against_known(chain, position, *hash);
+}
+
+Result<> write_seen(LocalFolder& state, const Chain& chain) {
+  const std::string line = fmt::format("{} {}\n", chain.position(), chain.newest_hash().hex());
+  const auto before = state.read(kSeenFile, 4096);
+  if (before && as_text(*before) == line) return {};
+  return state.replace(kSeenFile, as_bytes(line));
+}
+
+// Joins the repository's chain with the home's copy: neither may contradict the other, the shorter
+// gets what it lacks.
+Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
+                         const AccountId& account) {
+  HF_ASSIGN(std::vector<Bytes> theirs, read_chain(store));
+  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
+  HF_ASSIGN(Chain chain, verify_chain(theirs));
+  if (chain.account() != account)
+    return fail(Code::denied, "the repository's chain is of another account");
+  HF_TRY(check_seen(state, chain));
+  if (!ours.empty()) {
+    HF_ASSIGN(const Chain mine, verify_chain(ours));
+    HF_TRY(check_no_fork(mine, chain));
+    for (std::size_t n = theirs.size(); n < ours.size(); ++n)
+      HF_TRY(store.put(chain_object_name(n), ours[n]));
+    if (ours.size() > theirs.size()) chain = mine;
+  }
+  if (theirs.size() > ours.size()) HF_TRY(write_home_chain(home.state, theirs));
+  HF_TRY(write_seen(state, chain));
+  return chain;
+}
+
+// ---- keys
+// -------------------------------------------------------------------------------------------------------------
+
+RepositoryKeys repository_keys(const Description& description, const OpenedAccount& account) {
+  RepositoryKeys keys;
+  keys.place = description.place;
+  keys.suite = description.suite;
+  keys.newest = account.epochs.back().number;
+  for (const OpenEpoch& epoch : account.epochs)
+    keys.epoch_keys.emplace(
+        epoch.number, repository_key(epoch.key.span(), keys.place, epoch.number, epoch.opened_by));
+  return keys;
+}
+
+Result<> read_secrets(ObjectStore& store, RepositoryKeys& keys) {
+  const std::string name = secrets_name(keys.newest);
+  auto object = store.get(name, kSecretsMax);
+  if (!object) return wrap(std::move(object).error(), name);
+  HF_ASSIGN(Bytes content, open_box(keys, ObjectType::repository_secrets, name, *object));
+  auto secrets = parse_secrets(content);
+  wipe(content);
+  if (!secrets) return wrap(std::move(secrets).error(), name);
+  keys.secrets = std::move(*secrets);
+  return {};
+}
+
+Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& random) {
+  const std::string name = secrets_name(keys.newest);
+  const RepositorySecrets secrets{Secret::random(32, random), Secret::random(32, random),
+                                  Secret::random(16, random)};
+  Bytes content = encode_secrets(secrets);
+  const Bytes object = seal_box(keys, ObjectType::repository_secrets, name, content, random);
+  wipe(content);
+  auto put = store.put(name, object);
+  if (!put && put.error().code == Code::conflict)
+    return {};  // an interrupted init's, under the same keys
+  return put;
+}
+
+// ---- init
+// -------------------------------------------------------------------------------------------------------------
+
+// Only what an interrupted init of holdfast leaves may be there.
+Result<> check_empty(ObjectStore& store) {
+  return store.list("", [](const ObjectInfo& info) -> Result<> {
+    if (info.name.starts_with("chain/") || info.name.starts_with("secrets/")) return {};
+    return fail(
+        Code::conflict,
+        fmt::format(
+            "the folder is not empty and not a repository (it holds '{}'); name an empty or a "
+            "new folder",
+            escaped(info.name)));
+  });
+}
+
+struct InitAccount {
+  DeviceKeys device;
+  std::vector<Bytes> chain;
+};
+
+Result<InitAccount> new_account(Home home, const InitOptions& options,
+                                const RepositoryId& repository, Random& random) {
+  const OrderingPlace place{.kind = OrderingPlace::Kind::repository, .repository = repository};
+  HF_ASSIGN(NewAccount made, create_account(random, options.device_name, place));
+  HF_TRY(options.give_paper_key(made.paper, made.device.account));
+  HF_TRY(write_home_chain(home.state, made.entries));
+  HF_TRY(write_device(home, made.device, options.passphrase, random));
+  return InitAccount{std::move(made.device), std::move(made.entries)};
+}
+
+// Chain first, then secrets, then the description that makes it a repository.
+Result<> fill_repository(ObjectStore& store, const InitAccount& account,
+                         const Description& description, Random& random) {
+  for (std::size_t n = 0; n < account.chain.size(); ++n) {
+    auto put = store.put(chain_object_name(n), account.chain[n]);
+    if (!put && put.error().code == Code::conflict)
+      return fail(
+          Code::conflict,
+          "the folder holds the beginning of another account's repository; name an empty folder");
+    HF_TRY(std::move(put));
+  }
+  HF_ASSIGN(const Chain chain, verify_chain(account.chain));
+  HF_ASSIGN(const OpenedAccount opened, open_account(chain, account.device));
+  HF_TRY(put_secrets(store, repository_keys(description, opened), random));
+  return store.put(kRepository, encode_description(description));
+}
+
+RepositoryId draw_repository(Random& random) {
+  RepositoryId id;
+  random.fill(id.bytes);
+  return id;
+}
+
+Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys& device,
+                                 const Description& there) {
+  if (there.place.account != device.account)
+    return fail(
+        Code::denied,
+        fmt::format("the folder holds a repository of account {}, this home is of account {}; name "
+                    "another folder, or use 'holdfast recover' in a new home",
+                    there.place.account.brief(), device.account.brief()));
+  SubFolder state(home.state, there.place.repository.hex());
+  HF_ASSIGN([[maybe_unused]] const Chain chain, sync_chain(store, home, state, device.account));
+  return InitReport{device.account, there.place.repository, device.id, false, true};
+}
+
+}  // namespace
+
+Result<bool> home_has_account(Home home) {
+  auto file = home.keys.read(kDeviceFile, kKeyFileMax);
+  if (file) {
+    wipe(*file);
+    return true;
+  }
+  if (file.error().code == Code::not_found) return false;
+  return std::unexpected(std::move(file).error());
+}
+
+Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassphrase& ask,
+                                   const InitOptions& options, World world) {
+  HF_ASSIGN(const bool has_account, home_has_account(home));
+  auto there = read_description(store);
+  if (!there && there.error().code != Code::not_found)
+    return std::unexpected(std::move(there).error());
+  if (there && !has_account)
+    return fail(Code::conflict,
+                "a repository is there already; to open it from this home use 'holdfast recover'");
+  if (!there) HF_TRY(check_empty(store));
+  RepositoryId repository = draw_repository(world.random);
+  std::optional<InitAccount> account;
+  if (has_account) {
+    HF_ASSIGN(DeviceKeys device, read_device(home, ask));
+    if (there) return init_existing(store, home, device, *there);
+    HF_ASSIGN(std::vector<Bytes> entries, read_home_chain(home.state));
+    HF_ASSIGN(const Chain chain, verify_chain(entries));
+    // An init that stopped before its first repository stood goes on with the id that genesis
+    // names.
+    if (auto seen = home.state.read("first-repository", 64);
+        !seen && seen.error().code == Code::not_found)
+      repository = chain.place().repository;
+    account.emplace(std::move(device), std::move(entries));
+  } else {
+    HF_ASSIGN(account, new_account(home, options, repository, world.random));
+  }
+  const Description description{{account->device.account, repository}, options.suite};
+  HF_TRY(fill_repository(store, *account, description, world.random));
+  HF_TRY(home.state.replace("first-repository", as_bytes("done\n")));
+  return InitReport{account->device.account, repository, account->device.id, !has_account, false};
+}
+
+Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPaperKey& paper,
+                                   const RecoverOptions& options, World world) {
+  HF_ASSIGN(const bool has_account, home_has_account(home));
+  if (has_account)
+    return fail(Code::conflict,
+                fmt::format("{} has an account already; recover into a new home: --home DIR",
+                            home.keys.where()));
+  HF_ASSIGN(const Description description, read_description(store));
+  if (paper.account && *paper.account != description.place.account)
+    return fail(Code::denied,
+                fmt::format("the paper key is of account {}, the repository of account {}",
+                            paper.account->brief(), description.place.account.brief()));
+  HF_ASSIGN(std::vector<Bytes> entries, read_chain(store));
+  HF_ASSIGN(const Chain chain, verify_chain(entries));
+  if (chain.account() != description.place.account)
+    return fail(Code::corrupt,
+                "repository: its description and its chain are of different accounts");
+  if (chain.place().repository != description.place.repository)
+    return fail(
+        Code::denied,
+        fmt::format(
+            "this repository ({}) is not where the account's entries are ordered; recover with the "
+            "repository {}",
+            description.place.repository.hex(), chain.place().repository.hex()));
+  HF_ASSIGN(Recovered recovered,
+            recover_device(chain, paper.key, world.random, options.device_name));
+  for (const Bytes& entry : recovered.entries) {
+    auto put = store.put(chain_object_name(entries.size()), entry);
+    if (!put && put.error().code == Code::conflict)
+      return fail(Code::unavailable,
+                  "another device added an entry to the account just now; run the command again");
+    HF_TRY(std::move(put));
+    entries.push_back(entry);
+  }
+  HF_TRY(write_home_chain(home.state, entries));
+  HF_TRY(home.state.replace("first-repository", as_bytes("done\n")));
+  HF_TRY(write_device(home, recovered.device, options.passphrase, world.random));
+  return RecoverReport{recovered.device.account, description.place.repository, recovered.device.id};
+}
+
+Client::Client(DeviceKeys device, Chain chain, Home home, const RepositoryId& repository)
+    : device_(std::move(device)),
+      signer_(device_.sign_seed.span()),
+      chain_(std::move(chain)),
+      state_(home.state, repository.hex()),
+      cache_(home.cache, repository.hex()) {}
+Client::~Client() = default;
+
+DeviceKeyLookup Client::device_lookup() const {
+  return [this](const DeviceId& id) -> std::optional<SignPublicKey> {
+    const ChainDevice* device = chain_->device(id);
+    if (device == nullptr) return std::nullopt;
+    return device->sign;
+  };
+}
+
+Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
+                                             const AskPassphrase& ask, World world,
+                                             const ClientOptions& options) {
+  HF_ASSIGN(const Description description, read_description(store));
+  HF_ASSIGN(DeviceKeys device, read_device(home, ask));
+  if (device.account != description.place.account)
+    return fail(
+        Code::denied,
+        fmt::format(
+            "the repository is of account {}, this home of account {}; name the repository or the "
+            "home that belong together",
+            description.place.account.brief(), device.account.brief()));
+  SubFolder state(home.state, description.place.repository.hex());
+  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account));
+  HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
+  std::unique_ptr<Client> client(
+      new Client(std::move(device), std::move(chain), home, description.place.repository));
+  client->keys_ = repository_keys(description, account);
+  HF_TRY(read_secrets(store, client->keys_));
+  const auto check_chain = [c = client.get()](std::uint64_t position,
+                                              const EntryHash& hash) -> Result<> {
+    if (position <= c->chain_->position() && c->chain_->hash_at(position) == hash) return {};
+    return fail(Code::alarm, fmt::format("a head names chain entry {}, which the repository's "
+                                         "chain does not have: the chain was "
+                                         "cut off or forked. Nothing was written",
+                                         position));
+  };
+  HF_ASSIGN(
+      client->repository_,
+      Repository::open({store, client->state_, client->cache_, client->keys_,
+                        client->device_lookup(), check_chain, client->device_.id, client->signer_,
+                        world.random, world.clock, options.index, options.reader}));
+  return client;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joins an account's keys with a repository: what every command starts from.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "account/account.h"
+#include "base/sub_folder.h"
+#include "repo/repository.h"
+
+namespace holdfast {
+
+// The three folders of a home that the client keeps things in; config is the program's matter.
+struct Home {
+  LocalFolder& keys;   // "device"
+  LocalFolder& state;  // "chain", and a folder for each repository: must not be lost
+  LocalFolder& cache;  // a folder for each repository
+};
+
+// Asked only when the home is sealed.
+using AskPassphrase = std::function<Result<Secret>()>;
+
+struct World {
+  Random& random;
+  Clock& clock;
+};
+
+struct ClientOptions {
+  IndexLimits index;
+  ReaderLimits reader;
+};
+
+[[nodiscard]] Result<bool> home_has_account(Home home);
+
+struct InitOptions {
+  std::string device_name;
+  std::optional<Secret> passphrase;  // seals the home
+  Suite suite = Suite::aes_256_gcm;
+  // Shows or writes the paper key of a new account, before anything is stored; its error ends the
+  // init with nothing done.
+  std::function<Result<>(const PaperKey&, const AccountId&)> give_paper_key;
+};
+struct InitReport {
+  AccountId account;
+  RepositoryId repository;
+  DeviceId device;
+  bool new_account = false;
+  bool already = false;  // the repository was this account's before
+};
+// A new account of one device with its first repository; or, in a home that has an account, one
+// more repository of it. Goes on where an interrupted init stopped. Code::conflict: the place holds
+// something else; Code::denied: a repository of another account.
+Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassphrase& ask,
+                                   const InitOptions& options, World world);
+
+struct RecoverOptions {
+  std::string device_name;
+  std::optional<Secret> passphrase;
+};
+struct RecoverReport {
+  AccountId account;
+  RepositoryId repository;
+  DeviceId device;
+};
+// Adds a new device to the account of the repository, by the paper key. Code::conflict: the home
+// has an account already; Code::denied: not this account's paper key, or not the account's ordering
+// place (says which is).
+Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPaperKey& paper,
+                                   const RecoverOptions& options, World world);
+
+class Client {
+ public:
+  // Code::not_found: no repository there, or no account in the home. Code::denied: another
+  // account's repository, wrong passphrase, a format of a newer version. Code::alarm: the chain was
+  // rolled back or forked.
+  static Result<std::unique_ptr<Client>> open(ObjectStore& store, Home home,
+                                              const AskPassphrase& ask, World world,
+                                              const ClientOptions& options);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  [[nodiscard]] Repository& repository() { return *repository_; }
+  [[nodiscard]] const Chain& chain() const { return *chain_; }
+  [[nodiscard]] const DeviceKeys& device() const { return device_; }
+  [[nodiscard]] const RepositoryKeys& keys() const { return keys_; }
+  [[nodiscard]] DeviceKeyLookup device_lookup() const;
+
+ private:
+  Client(DeviceKeys device, Chain chain, Home home, const RepositoryId& repository);
+  DeviceKeys device_;
+  DeviceSigner signer_;
+  std::optional<Chain> chain_;
+  RepositoryKeys keys_;
+  SubFolder state_, cache_;
+  std::unique_ptr<Repository> repository_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// A backup: walk, read, cut, id and dedup, frame, compress, seal, put; then the tree and the head.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "repo/head.h"
+#include "repo/repository.h"
+#include "repo/source.h"
+
+namespace holdfast {
+
+// What a file's frames may share with others (MET-01).
+struct Treatment {
+  bool alone = false;  // its chunks are compressed with nothing else
+  bool compress = true;
+};
+
+struct BackupOptions {
+  std::vector<std::string> paths, tags, excludes;  // as they go into the head
+  std::string host, user, program;
+  Compression compression = Compression::balanced;
+  unsigned workers = 2;
+  bool dry_run = false;  // looks at names and metadata only; reads and stores nothing
+  // Of a file's absolute path; null: the default for all.
+  std::function<Treatment(std::string_view path)> treatment;
+};
+
+// Written by the backup, read by whoever shows it. Thread-safe.
+class BackupProgress {
+ public:
+  std::atomic<std::uint64_t> files{0}, bytes{0};  // looked at so far: unchanged ones count too
+  std::atomic<std::uint64_t> bytes_read{0};
+  void set_current(const Entry& entry);
+  [[nodiscard]] std::string current() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::string current_;
+};
+
+struct BackupReport {
+  std::optional<Snapshot> snapshot;  // none for a dry run
+  SnapshotStatistics statistics;
+  std::optional<SnapshotId> parent;
+  std::vector<std::string> warnings;
+};
+
+// The snapshot that a new one of these paths is compared with: the newest of the same host and
+// paths, this device's own first.
+const Snapshot* choose_parent(const HeadList& heads, const DeviceId& device,
+                              const BackupOptions& options);
+
+// The index must be in step with `heads`. Errors end the backup; what was put stays and is used by
+// the next run. What could not be read is in source.unreadable().
+Result<BackupReport> backup(Repository& repository, const HeadList& heads, Source& source,
+                            OwnerNames& owners, const BackupOptions& options,
+                            BackupProgress& progress, const Stop& stop);
+
+}  // namespace holdfast

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/chunk_writer.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace holdfast {
+
+namespace {
+
+// Frames open at once in a lane: one for each of the groups (owners) that it saw last.
+constexpr std::size_t kOpenFramesMax = 2;
+
+struct Part {
+  Bytes plain;
+  std::vector<PackChunk> chunks;
+};
+
+// Parts a raw frame in two: chunks that fill `room` as well as a greedy choice can, largest first,
+// and the rest. Raw chunks cannot be made smaller, so without this each full pack would end with
+// half a frame of padding.
+std::pair<Part, Part> split_to_fit(ByteSpan plain, std::span<const PackChunk> chunks,
+                                   std::size_t room) {
+  std::vector<std::size_t> offsets(chunks.size()), order(chunks.size());
+  for (std::size_t i = 1; i < chunks.size(); ++i)
+    offsets[i] = offsets[i - 1] + chunks[i - 1].length;
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+    return std::pair(chunks[b].length, a) < std::pair(chunks[a].length, b);
+  });
+  std::vector<bool> first(chunks.size());
+  for (const std::size_t i : order) {
+    if (chunks[i].length > room) continue;
+    room -= chunks[i].length;
+    first[i] = true;
+  }
+  std::pair<Part, Part> parts;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    Part& part = first[i] ? parts.first : parts.second;
+    const ByteSpan bytes = plain.subspan(offsets[i], chunks[i].length);
+    part.plain.insert(part.plain.end(), bytes.begin(), bytes.end());
+    part.chunks.push_back(chunks[i]);
+  }
+  return parts;
+}
+
+}  // namespace
+
+struct ChunkWriter::Slot {
+  Slot(const WriterContext& c, ObjectType t)
+      : type(t), builder(c.keys, t, c.device, c.signer, c.random) {}
+  ObjectType type;
+  bool busy = false;
+  std::size_t filled = 0;
+  PackBuilder builder;
+};
+
+ChunkWriter::ChunkWriter(WriterContext context, Compression compression)
+    : context_(std::move(context)), compression_(compression) {}
+ChunkWriter::~ChunkWriter() = default;
+
+bool ChunkWriter::present(const ChunkId& id) {
+  if (context_.distrusted.empty()) return context_.index.contains(id);
+  const auto place = context_.index.find(id);
+  return place && !context_.distrusted.contains(place->pack);
+}
+
+bool ChunkWriter::claim(const ChunkId& id) {
+  Shard& shard = shards_[static_cast<std::size_t>(id.bytes[31]) % kShards];
+  const std::lock_guard lock(shard.mutex);
+  // In this order: put_pack() tells the index before it drops the id here, so one of the two knows
+  // it.
+  if (shard.pending.contains(id) || present(id)) return false;
+  shard.pending.insert(id);
+  return true;
+}
+
+// The fullest builder that is free, so that a small backup ends with one pack and not with one for
+// each thread.
+ChunkWriter::Slot& ChunkWriter::acquire(ObjectType type) {
+  std::unique_lock lock(mutex_);
+  constexpr std::size_t kBuildersMax = 2;  // of one type; 16 MiB each
+  for (;;) {
+    Slot* best = nullptr;
+    std::size_t count = 0;
+    for (const auto& slot : slots_) {
+      if (slot->type != type) continue;
+      ++count;
+      if (!slot->busy && (best == nullptr || slot->filled > best->filled)) best = slot.get();
+    }
+    if (best == nullptr && count < kBuildersMax) {
+      slots_.push_back(std::make_unique<Slot>(context_, type));
+      best = slots_.back().get();
+    }
+    if (best != nullptr) {
+      best->busy = true;
+      return *best;
+    }
+    free_.wait(lock);
+  }
+}
+
+void ChunkWriter::release(Slot& slot) {
+  const std::lock_guard lock(mutex_);
+  slot.filled = slot.builder.empty() ? 0 : kPackSize - slot.builder.room(1);
+  slot.busy = false;
+  free_.notify_one();
+}
+
+Result<> ChunkWriter::put_pack(PackBuilder& builder, bool last_of_run) {
+  const PackBuilder::Finished pack = builder.finish(last_of_run);
+  HF_TRY(context_.store.put(pack_name(pack.name), pack.bytes));
+  const IndexedPack indexed{pack.name, pack.table.type, pack.bytes.size(), context_.device};
+  HF_TRY(context_.journal(indexed));
+  HF_TRY(context_.index.add(pack.table));
+  for (const PackChunk& chunk : pack.table.chunks) {
+    Shard& shard = shards_[static_cast<std::size_t>(chunk.id.bytes[31]) % kShards];
+    const std::lock_guard lock(shard.mutex);
+    shard.pending.erase(chunk.id);
+  }
+  counts_.bytes_stored += pack.bytes.size();
+  ++counts_.packs;
+  const std::lock_guard lock(mutex_);
+  put_.push_back(indexed);
+  return {};
+}
+
+Result<> ChunkWriter::store_frame(ObjectType type, const FrameCompressor::Out& out,
+                                  std::uint32_t plain, std::span<const PackChunk> chunks) {
+  if (out.method == Method::raw) return store_raw(type, out.stored, chunks);
+  Slot& slot = acquire(type);
+  Result<> result;
+  if (out.stored.size() > slot.builder.room(chunks.size())) result = put_pack(slot.builder, false);
+  if (result) slot.builder.add_frame(out.stored, plain, out.method, chunks);
+  release(slot);
+  return result;
+}
+
+Result<> ChunkWriter::store_raw(ObjectType type, ByteSpan plain,
+                                std::span<const PackChunk> chunks) {
+  const auto add = [](PackBuilder& builder, ByteSpan bytes, std::span<const PackChunk> of) {
+    if (!of.empty())
+      builder.add_frame(bytes, static_cast<std::uint32_t>(bytes.size()), Method::raw, of);
+  };
+  Slot& slot = acquire(type);
+  Result<> result;
+  if (const std::size_t room = slot.builder.room(chunks.size()); plain.size() <= room) {
+    add(slot.builder, plain, chunks);
+  } else {
+    const auto [now, later] = split_to_fit(plain, chunks, room);
+    add(slot.builder, now.plain, now.chunks);
+    result = put_pack(slot.builder, false);
+    if (result) add(slot.builder, later.plain, later.chunks);
+  }
+  release(slot);
+  return result;
+}
+
+Result<std::vector<IndexedPack>> ChunkWriter::finish() {
+  for (const auto& slot : slots_) {
+    assert(!slot->busy);
+    if (!slot->builder.empty()) HF_TRY(put_pack(slot->builder, true));
+  }
+  return std::move(put_);
+}
+
+ChunkWriter::Lane::Lane(ChunkWriter& writer, ObjectType type)
+    : writer_(writer),
+      type_(type),
+      hasher_(writer.context_.keys.secrets.id_key.span()),
+      compressor_(writer.compression_) {}
+ChunkWriter::Lane::~Lane() = default;
+
+Result<ChunkWriter::Lane::Frame*> ChunkWriter::Lane::frame_for(std::uint64_t group, bool compress,
+                                                               std::size_t size) {
+  auto found = std::ranges::find_if(
+      frames_, [&](const Frame& f) { return f.group == group && f.compress == compress; });
+  if (found == frames_.end()) {
+    if (frames_.size() < kOpenFramesMax) {
+      found = frames_.insert(frames_.end(), Frame{});
+      found->plain.reserve(kFramePlainMax);
+    } else {
+      found = std::ranges::min_element(frames_, {}, &Frame::used);
+      HF_TRY(seal(*found));
+    }
+    found->group = group;
+    found->compress = compress;
+  }
+  if (found->plain.size() + size > kFramePlainMax || found->chunks.size() >= kFrameChunksMax)
+    HF_TRY(seal(*found));
+  found->used = ++clock_;
+  return &*found;
+}
+
+Result<ChunkId> ChunkWriter::Lane::put(ChunkType type, ByteSpan plain, std::uint64_t group,
+                                       bool compress) {
+  assert(!plain.empty() && plain.size() <= kFramePlainMax);
+  const ChunkId id = hasher_.id(type, plain);
+  if (!writer_.claim(id)) return id;
+  HF_ASSIGN(Frame * frame, frame_for(group, compress, plain.size()));
+  frame->plain.insert(frame->plain.end(), plain.begin(), plain.end());
+  frame->chunks.push_back({id, static_cast<std::uint32_t>(plain.size()), type});
+  ++writer_.counts_.chunks_new;
+  writer_.counts_.bytes_new += plain.size();
+  return id;
+}
+
+Result<> ChunkWriter::Lane::seal(Frame& frame) {
+  if (frame.chunks.empty()) return {};
+  const FrameCompressor::Out out = frame.compress ? compressor_.compress(frame.plain)
+                                                  : FrameCompressor::Out{Method::raw, frame.plain};
+  Result<> result =
+      writer_.store_frame(type_, out, static_cast<std::uint32_t>(frame.plain.size()), frame.chunks);
+  frame.plain.clear();
+  frame.chunks.clear();
+  return result;
+}
+
+Result<> ChunkWriter::Lane::flush() {
+  for (Frame& frame : frames_) HF_TRY(seal(frame));
+  return {};
+}
+
+}  // namespace holdfast

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/repository.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "crypto/hash.h"
+
+namespace holdfast {
+
+namespace {
+
+constexpr std::uint64_t kHeadObjectMax = 64U << 20;
+constexpr std::uint64_t kListObjectMax = 64U << 20;
+constexpr std::uint64_t kStateFileMax = 256U << 20;
+constexpr std::string_view kKnown = "known-heads", kSession = "session", kJournal = "session-packs";
+constexpr std::size_t kSamplePacks = 3;  // of each other device, each time it has written more
+
+struct KnownHead {
+  std::uint64_t number = 0;
+  SnapshotId id;
+};
+using KnownHeads = std::map<DeviceId, KnownHead>;
+
+// State files are lines of words; one that does not parse is an error, never taken for empty.
+Result<std::vector<std::vector<std::string>>> read_lines(LocalFolder& folder,
+                                                         std::string_view name) {
+  auto bytes = folder.read(name, kStateFileMax);
+  if (!bytes && bytes.error().code == Code::not_found) return {};
+  if (!bytes) return wrap(std::move(bytes).error(), "home state");
+  std::vector<std::vector<std::string>> lines;
+  std::istringstream text{std::string(as_text(*bytes))};
+  for (std::string line; std::getline(text, line);) {
+    std::istringstream words(line);
+    lines.emplace_back();
+    for (std::string word; words >> word;) lines.back().push_back(word);
+  }
+  return lines;
+}
+
+bool parse_number(const std::string& text, std::uint64_t& out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+std::unexpected<Error> bad_state(const LocalFolder& folder, std::string_view name) {
+  return fail(
+      Code::corrupt,
+      fmt::format("{}/{}: not a state file of holdfast; put it back from a copy, or make a new "
+                  "device of this home with 'holdfast recover'",
+                  folder.where(), name));
+}
+
+Result<KnownHeads> read_known(LocalFolder& folder) {
+  HF_ASSIGN(const auto lines, read_lines(folder, kKnown));
+  KnownHeads known;
+  for (const auto& words : lines) {
+    KnownHead head;
+    if (words.size() != 3 || !parse_number(words[1], head.number)) return bad_state(folder, kKnown);
+    const auto device = DeviceId::parse(words[0]);
+    const auto id = SnapshotId::parse(words[2]);
+    if (!device || !id) return bad_state(folder, kKnown);
+    head.id = *id;
+    known[*device] = head;
+  }
+  return known;
+}
+
+Result<> write_known(LocalFolder& folder, const KnownHeads& known) {
+  std::string text;
+  for (const auto& [device, head] : known)
+    text += fmt::format("{} {} {}\n", device.hex(), head.number, head.id.hex());
+  return folder.replace(kKnown, as_bytes(text));
+}
+
+// Another process of this home may be at the same file; who comes second leaves the memory as it is
+// and adds to it next time.
+Result<> remember(LocalFolder& folder, const std::vector<Snapshot>& snapshots) {
+  auto lock = folder.lock("known-heads.lock");
+  if (!lock)
+    return lock.error().code == Code::conflict ? Result<>()
+                                               : std::unexpected(std::move(lock).error());
+  HF_ASSIGN(KnownHeads known, read_known(folder));
+  bool changed = false;
+  for (const Snapshot& s : snapshots) {
+    KnownHead& head = known[s.device];
+    if (s.number <= head.number) continue;
+    head = {s.number, s.id};
+    changed = true;
+  }
+  return changed ? write_known(folder, known) : Result<>();
+}
+
+struct SessionState {
+  bool running = false;
+  std::uint64_t number = 0;  // 0: this home never wrote
+  Hash256 nonce;
+};
+
+Result<SessionState> read_session(LocalFolder& folder) {
+  HF_ASSIGN(const auto lines, read_lines(folder, kSession));
+  if (lines.empty()) return SessionState{};
+  SessionState state;
+  const auto& words = lines[0];
+  if (lines.size() != 1 || words.size() != 3 || !parse_number(words[1], state.number))
+    return bad_state(folder, kSession);
+  const auto nonce = Hash256::parse(words[2]);
+  if (!nonce || (words[0] != "running" && words[0] != "done")) return bad_state(folder, kSession);
+  state.running = words[0] == "running";
+  state.nonce = *nonce;
+  return state;
+}
+
+Result<> write_session(LocalFolder& folder, const SessionState& state) {
+  return folder.replace(
+      kSession, as_bytes(fmt::format("{} {} {}\n", state.running ? "running" : "done", state.number,
+                                     state.nonce.hex())));
+}
+
+std::unexpected<Error> copied_home(std::string_view what) {
+  return fail(
+      Code::alarm,
+      fmt::format(
+          "{}: this home was copied or rolled back, and two machines write as one device. "
+          "Nothing was written. Give this machine a device of its own: 'holdfast --home NEW "
+          "recover --paper-key-file FILE'",
+          what));
+}
+
+}  // namespace
+
+Result<Bytes> ChunkNodeSource::get(const ChunkId& id, ChunkType type) {
+  HF_ASSIGN(const ChunkReader::Chunk chunk, reader_.get(id, type));
+  return Bytes(chunk.bytes.begin(), chunk.bytes.end());
+}
+
+Repository::Repository(RepositoryParts parts) : parts_(std::move(parts)) {}
+
+Result<std::unique_ptr<Repository>> Repository::open(RepositoryParts parts) {
+  std::unique_ptr<Repository> repository(new Repository(std::move(parts)));
+  const RepositoryParts& p = repository->parts_;
+  HF_ASSIGN(repository->index_, Index::open(p.cache, p.keys.place.repository, p.index_limits));
+  repository->reader_ = std::make_unique<ChunkReader>(p.store, p.keys, p.devices,
+                                                      *repository->index_, p.reader_limits);
+  repository->nodes_ = std::make_unique<ChunkNodeSource>(*repository->reader_);
+  return repository;
+}
+
+Result<HeadList> Repository::heads() {
+  std::vector<std::string> names;
+  HF_TRY(parts_.store.list("heads/", [&](const ObjectInfo& info) -> Result<> {
+    HF_ASSIGN(const HeadName name, parse_head_name(info.name));
+    if (name.kind == HeadName::Kind::head) names.push_back(info.name);
+    return {};
+  }));
+  HeadList list;
+  std::set<std::pair<DeviceId, std::uint64_t>> damaged;
+  for (const std::string& name : names) {
+    auto object = parts_.store.get(name, kHeadObjectMax);
+    if (!object && object.error().code != Code::corrupt)
+      return wrap(std::move(object).error(), name);
+    auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
+                       : std::unexpected(object.error());
+    if (head) {
+      HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
+      list.snapshots.push_back(std::move(*head));
+    } else {
+      const HeadName parsed = *parse_head_name(name);
+      damaged.emplace(parsed.device, parsed.number);
+      list.damaged.push_back(head.error().what);
+    }
+  }
+  std::ranges::sort(list.snapshots, {},
+                    [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
+  HF_TRY(check_remembered(list, damaged));
+  HF_TRY(remember(parts_.state, list.snapshots));
+  return list;
+}
+
+// Each device's heads form a sequence by number and previous id; what this home saw must be in it.
+Result<> Repository::check_remembered(const HeadList& list,
+                                      const std::set<std::pair<DeviceId, std::uint64_t>>& damaged) {
+  std::map<std::pair<DeviceId, std::uint64_t>, SnapshotId> at;
+  std::map<DeviceId, std::uint64_t> newest;
+  for (const auto& [device, number] : damaged) newest[device] = std::max(newest[device], number);
+  for (const Snapshot& s : list.snapshots) {
+    at[{s.device, s.number}] = s.id;
+    newest[s.device] = std::max(newest[s.device], s.number);
+  }
+  for (const Snapshot& s : list.snapshots) {
+    const std::pair before{s.device, s.previous_number};
+    if (s.previous_number == 0 || damaged.contains(before)) continue;
+    const auto found = at.find(before);
+    if (found == at.end())
+      return fail(
+          Code::alarm,
+          fmt::format(
+              "head {} of device {} is missing: the store does not show it, and head {} follows it",
+              s.previous_number, s.device.hex(), s.number));
+    if (found->second != s.previous)
+      return fail(
+          Code::alarm,
+          fmt::format("heads of device {} fork: head {} does not follow the head {} that is there",
+                      s.device.hex(), s.number, s.previous_number));
+  }
+  HF_ASSIGN(const KnownHeads known, read_known(parts_.state));
+  for (const auto& [device, head] : known) {
+    const auto seen = newest.find(device);
+    const std::uint64_t now = seen == newest.end() ? 0 : seen->second;
+    if (now < head.number)
+      return fail(
+          Code::alarm,
+          fmt::format(
+              "head rolled back {}->{} for device {}: the store shows less than this home saw. "
+              "Nothing was written",
+              head.number, now, device.hex()));
+    const auto found = at.find({device, head.number});
+    if (found == at.end() && !damaged.contains({device, head.number}))
+      return fail(Code::alarm, fmt::format("head {} of device {} is gone: this home saw it",
+                                           head.number, device.hex()));
+    if (found != at.end() && found->second != head.id)
+      return fail(Code::alarm, fmt::format("head {} of device {} is another than this home saw",
+                                           head.number, device.hex()));
+  }
+  return {};
+}
+
+Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
+  const std::string name = list_name(ref.name);
+  auto object = parts_.store.get(name, kListObjectMax);
+  if (!object) return wrap(std::move(object).error(), name);
+  if (ObjectHash::from(sha256(*object).span()) != ref.name)
+    return fail(Code::corrupt, fmt::format("{}: its bytes are not those of its name", name));
+  auto plain = open_box(parts_.keys, ObjectType::pack_list, "", *object);
+  if (!plain) return wrap(std::move(plain).error(), name);
+  auto packs = parse_pack_list(*plain);
+  if (!packs) return wrap(std::move(packs).error(), name);
+  if (packs->size() != ref.packs)
+    return fail(Code::corrupt, fmt::format("{}: lists {} packs, the head says {}", name,
+                                           packs->size(), ref.packs));
+  return packs;
+}
+
+Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, const Stop& stop) {
+  std::vector<std::string> damaged;
+  std::unordered_set<ObjectHash, IdHash> counted;
+  bool added = false;
+  for (const Snapshot& snapshot : heads.snapshots) {
+    for (const PackListRef& ref : snapshot.lists) {
+      auto packs = read_list(ref);
+      if (!packs) {
+        damaged.push_back(
+            fmt::format("{} of snapshot {}", packs.error().what, snapshot.id.brief()));
+        continue;
+      }
+      for (const ListedPack& pack : *packs) {
+        HF_TRY(stop.check());
+        counted.insert(pack.pack);
+        if (index_->has_pack(pack.pack)) continue;
+        auto table =
+            read_pack_table(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type);
+        if (table && table->device != snapshot.device)
+          table = fail(Code::corrupt,
+                       fmt::format("pack {}: listed by device {}, written by {}", pack.pack.brief(),
+                                   snapshot.device.hex(), table->device.hex()));
+        if (!table) {
+          damaged.push_back(table.error().what);
+          continue;
+        }
+        HF_TRY(index_->add(*table));
+        added = true;
+      }
+    }
+  }
+  HF_ASSIGN(const auto journal, read_journal());
+  for (const IndexedPack& pack : journal) counted.insert(pack.pack);
+  std::vector<ObjectHash> stray;
+  for (const IndexedPack& pack : index_->packs())
+    if (!counted.contains(pack.pack)) stray.push_back(pack.pack);
+  if (!stray.empty()) HF_TRY(index_->remove_packs(stray));
+  if (added) HF_TRY(index_->flush());
+  return damaged;
+}
+
+Result<std::vector<IndexedPack>> Repository::read_journal() {
+  HF_ASSIGN(const auto lines, read_lines(parts_.state, kJournal));
+  std::vector<IndexedPack> packs;
+  for (const auto& words : lines) {
+    std::uint64_t type = 0, size = 0;
+    // The last line may be cut off by a crash while it was appended; its pack is then stored again.
+    if (words.size() != 4 || words[3] != "." || !parse_number(words[1], type) ||
+        !parse_number(words[2], size))
+      continue;
+    const auto pack = ObjectHash::parse(words[0]);
+    if (pack && (type == 1 || type == 2))
+      packs.push_back({*pack, static_cast<ObjectType>(type), size, parts_.device});
+  }
+  return packs;
+}
+
+Result<std::unordered_set<ObjectHash, IdHash>> Repository::sample_other_devices(
+    std::vector<std::string>& warnings) {
+  std::map<DeviceId, std::vector<IndexedPack>> by_device;
+  for (const IndexedPack& pack : index_->packs())
+    if (pack.device != parts_.device) by_device[pack.device].push_back(pack);
+  std::unordered_set<ObjectHash, IdHash> distrusted;
+  FrameReader frames(parts_.keys);
+  for (const auto& [device, packs] : by_device) {
+    const std::string file = "sampled-" + device.hex();
+    HF_ASSIGN(const auto lines, read_lines(parts_.state, file));
+    const std::string count = fmt::format("{}", packs.size());
+    const bool sampled = !lines.empty() && lines[0].size() == 2 && lines[0][0] == count;
+    bool good = !sampled || lines[0][1] == "good";
+    for (std::size_t i = 0; !sampled && good && i < std::min(kSamplePacks, packs.size()); ++i) {
+      std::array<std::byte, 8> draw;
+      parts_.random.fill(draw);
+      const IndexedPack& pack = packs[load_le<std::uint64_t>(draw.data()) % packs.size()];
+      auto damage =
+          verify_pack(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type, frames);
+      good = damage && damage->empty();
+    }
+    if (!sampled)
+      HF_TRY(parts_.state.replace(file,
+                                  as_bytes(fmt::format("{} {}\n", count, good ? "good" : "bad"))));
+    if (good) continue;
+    warnings.push_back(fmt::format(
+        "device {} wrote packs that do not hold what they say: nothing is deduplicated against "
+        "them; run 'holdfast check --read-data'",
+        device.hex()));
+    for (const IndexedPack& pack : packs) distrusted.insert(pack.pack);
+  }
+  return distrusted;
+}
+
+Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
+    : repository_(repository), lock_(std::move(lock)) {}
+
+Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const HeadList& heads) {
+  const RepositoryParts& parts = repository.parts();
+  auto lock = parts.state.lock("session.lock");
+  if (!lock) return wrap(std::move(lock).error(), "another backup of this home is running");
+  std::unique_ptr<Session> session(new Session(repository, std::move(*lock)));
+  HF_ASSIGN(SessionState state, read_session(parts.state));
+  const Snapshot* newest = nullptr;
+  for (const Snapshot& s : heads.snapshots)
+    if (s.device == parts.device && (newest == nullptr || s.number > newest->number)) newest = &s;
+  if (newest != nullptr) {
+    session->previous_ = newest->id;
+    session->previous_number_ = newest->number;
+    const bool ours = newest->number == state.number && newest->session_nonce == state.nonce;
+    if (newest->number > state.number || (newest->number == state.number && !ours))
+      return copied_home(fmt::format(
+          "the store has head {} of this device, and this home does not know it", newest->number));
+    if (ours) state.running = false;  // its head stands; only the answer was lost
+  }
+  if (!state.running) {
+    state = {.running = true,
+             .number = std::max(state.number, session->previous_number_) + 1,
+             .nonce = {}};
+    parts.random.fill(state.nonce.bytes);
+    HF_TRY(parts.state.remove(kJournal));
+    HF_TRY(write_session(parts.state, state));
+  }
+  session->record_ = {.device = parts.device,
+                      .number = state.number,
+                      .nonce = state.nonce,
+                      .generation = 0,
+                      .started = parts.clock.now()};
+  HF_TRY(session->put_open_record());
+  HF_TRY(session->put_generation_record());
+  HF_TRY(session->load_journal());
+  return session;
+}
+
+Result<> Session::put_open_record() {
+  const RepositoryParts& parts = repository_.parts();
+  const std::string name = head_name(record_.device, record_.number) + ".open";
+  const Bytes object = seal_box(parts.keys, ObjectType::session_open, name,
+                                encode_session_open(record_), parts.random);
+  auto put = parts.store.put(name, object);
+  if (put || put.error().code != Code::conflict) return put;
+  HF_ASSIGN(const Bytes there, parts.store.get(name, kHeadObjectMax));
+  HF_ASSIGN(const Bytes content, open_box(parts.keys, ObjectType::session_open, name, there));
+  HF_ASSIGN(const SessionRecord other, parse_session_open(content));
+  if (other.nonce != record_.nonce)
+    return copied_home(
+        fmt::format("session {} of this device was begun with another nonce", record_.number));
+  return {};
+}
+
+Result<> Session::put_generation_record() {
+  const RepositoryParts& parts = repository_.parts();
+  HF_TRY(parts.store.list("gc/", [](const ObjectInfo& info) -> Result<> {
+    return fail(Code::denied,
+                fmt::format("{}: the repository was collected by a newer version; update holdfast",
+                            escaped(info.name)));
+  }));
+  const std::string name = head_name(record_.device, record_.number) + ".gen";
+  const Bytes object = seal_box(parts.keys, ObjectType::session_generation, name,
+                                encode_session_generation(record_), parts.random);
+  auto put = parts.store.put(name, object);
+  // Of an interrupted run of this same session: it was no younger than now, which is the safe side.
+  if (!put && put.error().code == Code::conflict) return {};
+  return put;
+}
+
+// Packs that an interrupted run stored are in use again once their tables were read and verified.
+Result<> Session::load_journal() {
+  const RepositoryParts& parts = repository_.parts();
+  HF_ASSIGN(const auto packs, repository_.read_journal());
+  std::vector<ObjectHash> lost;
+  for (const IndexedPack& pack : packs) {
+    auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
+    if (!table && table.error().code == Code::unavailable)
+      return std::unexpected(std::move(table).error());
+    if (!table || table->device != parts.device) {
+      lost.push_back(pack.pack);
+      continue;
+    }
+    HF_TRY(repository_.index().add(*table));
+    earlier_.push_back(pack);
+  }
+  return lost.empty() ? Result<>() : repository_.index().remove_packs(lost);
+}
+
+Result<> Session::journal(const IndexedPack& pack) {
+  const std::lock_guard lock(mutex_);
+  return repository_.parts().state.append(
+      kJournal, as_bytes(fmt::format("{} {} {} .\n", pack.pack.hex(), static_cast<int>(pack.type),
+                                     pack.size)));
+}
+
+Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> packs) {
+  const RepositoryParts& parts = repository_.parts();
+  packs.insert(packs.end(), earlier_.begin(), earlier_.end());
+  std::ranges::sort(packs, {}, &IndexedPack::pack);
+  const auto doubled = std::ranges::unique(packs, {}, &IndexedPack::pack);
+  packs.erase(doubled.begin(), doubled.end());
+  for (std::size_t from = 0; from < packs.size(); from += kListPacksMax) {
+    std::vector<ListedPack> listed;
+    for (std::size_t i = from; i < std::min(packs.size(), from + kListPacksMax); ++i)
+      listed.push_back({packs[i].pack, packs[i].type, packs[i].size});
+    const std::uint64_t count = listed.size();
+    const Bytes object = seal_box(parts.keys, ObjectType::pack_list, "",
+                                  encode_pack_list(std::move(listed)), parts.random);
+    const ObjectHash name = ObjectHash::from(sha256(object).span());
+    HF_TRY(parts.store.put(list_name(name), object));
+    snapshot.lists.push_back({name, count});
+  }
+  snapshot.device = record_.device;
+  snapshot.number = record_.number;
+  snapshot.previous = previous_;
+  snapshot.previous_number = previous_number_;
+  snapshot.session_nonce = record_.nonce;
+  snapshot.epoch = parts.keys.newest;
+  const SealedHead head = seal_head(snapshot, parts.keys, parts.signer, parts.random);
+  auto put = parts.store.put(head_name(snapshot.device, snapshot.number), head.object);
+  if (!put && put.error().code == Code::conflict)
+    return copied_home(fmt::format("session {} of this device was ended by somebody else", record_.number));
+  HF_TRY(std::move(put));
+  snapshot.id = head.id;
+  HF_TRY(write_session(parts.state,
+                       {.running = false, .number = record_.number, .nonce = record_.nonce}));
+  HF_TRY(parts.state.remove(kJournal));
+  HF_TRY(remember(parts.state, {snapshot}));
+  HF_TRY(repository_.index().flush());
+  return snapshot;
+}
+
+}  // namespace holdfast

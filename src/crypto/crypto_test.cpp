@@ -3,6 +3,10 @@
 #include <rapidcheck.h>
 #include <sodium.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
 #include <set>
 
 #include "base/seeded_random.h"
@@ -259,6 +263,24 @@ Transcript transcript(std::string_view purpose, const Fields& fields) {
 TEST(Purposes, are_distinct) {
   const std::set<std::string_view> all(purpose::all_purposes.begin(), purpose::all_purposes.end());
   EXPECT_EQ(all.size(), purpose::all_purposes.size());
+}
+
+// What the matrix does not know it cannot cross.
+TEST(Purposes, ACC_10_every_purpose_spelled_in_the_sources_is_listed) {
+  const std::set<std::string_view> all(purpose::all_purposes.begin(), purpose::all_purposes.end());
+  const std::filesystem::path sources = std::filesystem::path(HOLDFAST_TESTDATA) / "../src";
+  const std::regex spelled(R"re((?:Transcript\s*\w*\(|"holdfast/v1/)"?([a-z0-9-]+)")re");
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(sources)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.ends_with("_test.cpp")) continue;
+    ++files;
+    std::ifstream in(entry.path());
+    const std::string text(std::istreambuf_iterator<char>(in), {});
+    for (std::sregex_iterator hit(text.begin(), text.end(), spelled), end; hit != end; ++hit)
+      EXPECT_TRUE(all.contains((*hit)[1].str())) << name << ": " << (*hit)[1];
+  }
+  EXPECT_GT(files, 20U);
 }
 
 // The domain separation matrix: what is made for one purpose never serves another.

@@ -14,10 +14,12 @@ inline constexpr std::string_view repository = "repository";        // K_epoch -
 inline constexpr std::string_view object = "object";                // K_repo -> an object's keys
 inline constexpr std::string_view nonce = "nonce";                  // K_nonce -> nonce
 inline constexpr std::string_view frame = "frame";                  // AAD of a pack's frame
-inline constexpr std::string_view pack_table = "pack-table";        // AAD of a pack's table
+inline constexpr std::string_view table = "table";                  // AAD of a pack's table
+inline constexpr std::string_view pack_table = "pack-table";        // signature of a pack's table
 inline constexpr std::string_view box = "box";                      // AAD of a small object
 inline constexpr std::string_view chunk_id = "chunk-id";            // K_id -> ChunkId
 inline constexpr std::string_view tree_boundary = "tree-boundary";  // K_tree -> node boundary
+inline constexpr std::string_view list_boundary = "list-boundary";  // the same in lists of chunks
 inline constexpr std::string_view chunker_hash = "chunker-hash";    // K_chunker -> rolling hash
 inline constexpr std::string_view chunker_prf = "chunker-prf";      // K_chunker -> cut decision
 inline constexpr std::string_view head = "head";                    // signature of a snapshot head
@@ -26,7 +28,6 @@ inline constexpr std::string_view snapshot_id = "snapshot-id";      // hash of a
 // The account: chain, epochs, slots.
 inline constexpr std::string_view chain_entry = "chain-entry";        // signature of an entry
 inline constexpr std::string_view chain_entry_id = "chain-entry-id";  // hash of a signed entry
-inline constexpr std::string_view genesis = "genesis";
 inline constexpr std::string_view device_id = "device-id";
 inline constexpr std::string_view slot_wrap = "slot-wrap";
 inline constexpr std::string_view slot_ephemeral = "slot-ephemeral";
@@ -36,15 +37,18 @@ inline constexpr std::string_view old_epoch_key = "old-epoch-key";
 inline constexpr std::string_view paper_symmetric = "paper-symmetric";
 inline constexpr std::string_view paper_x25519 = "paper-x25519";
 inline constexpr std::string_view paper_ed25519 = "paper-ed25519";
-inline constexpr std::string_view paper_part = "paper-part";
+inline constexpr std::string_view paper_check = "paper-check";  // check bits of the words
+inline constexpr std::string_view epoch_secrets = "epoch-secrets";
 inline constexpr std::string_view home_seal = "home-seal";
+inline constexpr std::string_view home_plain = "home-plain";
+inline constexpr std::string_view home_header = "home-header";
 
 inline constexpr std::array all_purposes{
-    repository,   object,         nonce,         frame,           pack_table,   box,
-    chunk_id,     tree_boundary,  chunker_hash,  chunker_prf,     head,         snapshot_id,
-    chain_entry,  chain_entry_id, genesis,       device_id,       slot_wrap,    slot_ephemeral,
-    epoch_commit, secret_commit,  old_epoch_key, paper_symmetric, paper_x25519, paper_ed25519,
-    paper_part,   home_seal,
+    repository,     object,       nonce,         frame,          pack_table,      box,
+    table,          chunk_id,     tree_boundary, list_boundary,  chunker_hash,    chunker_prf,
+    head,           snapshot_id,  chain_entry,   chain_entry_id, device_id,       slot_wrap,
+    slot_ephemeral, epoch_commit, secret_commit, old_epoch_key,  paper_symmetric, paper_x25519,
+    paper_ed25519,  paper_check,  epoch_secrets, home_seal,      home_plain,      home_header,
 };
 
 }  // namespace holdfast::purpose

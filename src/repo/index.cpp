@@ -1,1 +1,461 @@
 // SPDX-License-Identifier: Apache-2.0
+// How segments come and go. Everything that changes the index holds `change_` for as long as it
+// takes, and `mutex_` only to swap in the result; a lookup holds `mutex_` shared. One process at a
+// time writes to the folder: a second one reads it and keeps what it adds in memory.
+#include "repo/index.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+
+#include "crypto/hash.h"
+#include "repo/chunk_table.h"
+#include "repo/segment.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::string_view kLockName = "lock";
+constexpr std::string_view kRemovedName = "removed";
+constexpr std::string_view kRemovedMagic = "HFIRM001";
+constexpr std::uint64_t kRemovedSizeMax = 256U << 20;
+constexpr std::size_t kRemovedMax = 16 * 1024;  // then all segments are written anew without them
+constexpr int kListTries = 20;
+constexpr std::uint32_t kTopTier = 63;
+
+using Segments = std::vector<std::shared_ptr<Segment>>;  // newest first
+
+// "removed": magic, repository, hashes, SHA-256 of all that.
+Bytes encode_removed(const RepositoryId& repository, const PackSet& removed) {
+  Bytes out;
+  Writer w(out);
+  w.raw(as_bytes(kRemovedMagic));
+  w.raw(repository.span());
+  for (const ObjectHash& pack : removed) w.raw(pack.span());
+  w.raw(sha256(out).span());
+  return out;
+}
+
+std::optional<PackSet> decode_removed(const RepositoryId& repository, ByteSpan bytes) {
+  if (bytes.size() < Hash256::size) return std::nullopt;
+  const ByteSpan body = bytes.first(bytes.size() - Hash256::size);
+  if (!std::ranges::equal(sha256(body).span(), bytes.last(Hash256::size))) return std::nullopt;
+  Reader r(body);
+  if (as_text(r.take(kRemovedMagic.size())) != kRemovedMagic) return std::nullopt;
+  if (RepositoryId::from(r.take(RepositoryId::size)) != repository) return std::nullopt;
+  PackSet removed;
+  while (r.left() >= ObjectHash::size) removed.insert(ObjectHash::from(r.take(ObjectHash::size)));
+  if (!r.at_end()) return std::nullopt;
+  return removed;
+}
+
+SegmentInput input_of(const Segment& segment) {
+  return {.records = segment.records(),
+          .pack_count = segment.pack_count(),
+          .pack = [&segment](std::uint32_t number) { return segment.pack(number); }};
+}
+
+class TieredIndex final : public Index {
+ public:
+  TieredIndex(LocalFolder& folder, const RepositoryId& repository, const IndexLimits& limits,
+              std::unique_ptr<LocalLock> lock)
+      : folder_(folder), repository_(repository), limits_(limits), lock_(std::move(lock)) {}
+
+  Result<> load();
+
+  bool contains(const ChunkId& id) override { return find(id).has_value(); }
+  std::optional<ChunkPlace> find(const ChunkId& id) override;
+  Result<> add(const PackTable& table) override;
+  bool has_pack(const ObjectHash& pack) override;
+  std::vector<IndexedPack> packs() override;
+  Result<> remove_packs(const std::vector<ObjectHash>& packs) override;
+  Result<> flush() override;
+  std::uint64_t chunk_count() override;
+
+ private:
+  [[nodiscard]] bool writable() const { return lock_ != nullptr; }
+  Result<bool> load_removed();
+  Result<bool> load_segments(bool trusted);
+  Result<bool> load_segment(const SegmentName& name);
+  Result<> drop_replaced();
+
+  std::optional<ChunkPlace> lookup(const ChunkId& id, bool& lie_met);
+  void drop_liars();  // change_ is held
+
+  [[nodiscard]] bool in_segments(const ObjectHash& pack) const;
+  [[nodiscard]] bool known(const ObjectHash& pack) const;
+  void insert(const PackTable& table);
+  void forget_new(const PackSet& gone);
+  Result<> write_removed(PackSet removed);
+
+  Result<> flush_table();
+  Result<> merge_full_tiers();
+  Result<> compact();
+  Result<bool> merge(Segments old, const SegmentName& name);
+  void replace_segments(const Segments& old, std::shared_ptr<Segment> with);
+  Result<> remove_files(const Segments& old);
+
+  LocalFolder& folder_;
+  const RepositoryId repository_;
+  const IndexLimits limits_;
+  const std::unique_ptr<LocalLock> lock_;
+
+  std::mutex change_;
+  std::shared_mutex mutex_;
+  ChunkTable table_;
+  std::vector<SegmentPack> new_packs_;  // of table_
+  std::unordered_map<ObjectHash, std::uint32_t, IdHash> new_numbers_;
+  Segments segments_;
+  PackSet removed_;  // packs of which segments may still have records
+  std::uint64_t next_number_ = 1;
+  bool leftovers_ = false;  // a file that should be gone may still be there
+};
+
+// ---- opening
+
+Result<> TieredIndex::load() {
+  // The writer may merge while a reader opens: then files vanish between list and map.
+  for (int tries = 0; tries < kListTries; ++tries) {
+    segments_.clear();
+    HF_ASSIGN(const bool trusted, load_removed());
+    HF_ASSIGN(const bool complete, load_segments(trusted));
+    if (complete) return drop_replaced();
+  }
+  return fail(Code::unavailable,
+              fmt::format("index {}: it changes all the time; try again", folder_.where()));
+}
+
+// False: it is damaged, so that no segment can be trusted: packs that are gone would count as
+// there, and new snapshots would rest on them.
+Result<bool> TieredIndex::load_removed() {
+  removed_.clear();
+  auto bytes = folder_.read(kRemovedName, kRemovedSizeMax);
+  if (!bytes && bytes.error().code == Code::not_found) return true;
+  if (!bytes && bytes.error().code != Code::corrupt) return std::unexpected(bytes.error());
+  auto removed = bytes ? decode_removed(repository_, *bytes) : std::nullopt;
+  if (!removed) return false;
+  removed_ = std::move(*removed);
+  return true;
+}
+
+// False: a segment vanished meanwhile.
+Result<bool> TieredIndex::load_segments(bool trusted) {
+  HF_ASSIGN(const auto files, folder_.list(""));
+  for (const std::string& file : files) {
+    const auto name = SegmentName::parse(file);
+    if (name) next_number_ = std::max(next_number_, name->number + 1);
+    if (name && trusted) {
+      HF_ASSIGN(const bool there, load_segment(*name));
+      if (!there) return false;
+    } else if (file.ends_with(".seg") && writable()) {
+      HF_TRY(folder_.remove(file));
+    }
+  }
+  if (!trusted && writable()) HF_TRY(folder_.remove(kRemovedName));
+  std::ranges::sort(segments_, std::greater(), [](const auto& s) { return s->name().number; });
+  return true;
+}
+
+Result<bool> TieredIndex::load_segment(const SegmentName& name) {
+  auto segment = Segment::open(folder_, name, repository_);
+  if (segment) {
+    segments_.push_back(std::move(*segment));
+    return true;
+  }
+  if (segment.error().code == Code::not_found) return false;
+  if (segment.error().code != Code::corrupt) return std::unexpected(segment.error());
+  if (writable()) HF_TRY(folder_.remove(name.text()));
+  return true;
+}
+
+// What a merge that was cut short left.
+Result<> TieredIndex::drop_replaced() {
+  Segments old;
+  for (const auto& segment : segments_)
+    if (std::ranges::any_of(segments_, [&](const auto& s) { return s->replaces(segment->name()); }))
+      old.push_back(segment);
+  replace_segments(old, nullptr);
+  return writable() ? remove_files(old) : Result<>();
+}
+
+// ---- looking up
+
+std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
+  bool lie_met = false;
+  auto place = lookup(id, lie_met);
+  if (lie_met) {
+    const std::lock_guard change(change_);
+    drop_liars();
+  }
+  return place;
+}
+
+std::optional<ChunkPlace> TieredIndex::lookup(const ChunkId& id, bool& lie_met) {
+  const std::shared_lock lock(mutex_);
+  if (const auto found = table_.find(id))
+    return ChunkPlace{
+        .pack = new_packs_[found->pack].pack.pack, .frame = found->frame, .slot = found->slot};
+  // All blocks are on their way before the first is looked at.
+  for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
+  for (const auto& segment : segments_) {
+    if (!segment->filter().may_contain(id)) continue;
+    if (const auto place = segment->find(id, removed_)) return place;
+    lie_met = lie_met || segment->lies();
+  }
+  return std::nullopt;
+}
+
+void TieredIndex::drop_liars() {
+  Segments lying;
+  std::ranges::copy_if(segments_, std::back_inserter(lying), &Segment::lies);
+  replace_segments(lying, nullptr);
+  // Where this fails, the next process meets the lie again.
+  for (const auto& segment : lying)
+    if (!writable() || !folder_.remove(segment->name().text())) leftovers_ = true;
+}
+
+bool TieredIndex::in_segments(const ObjectHash& pack) const {
+  return std::ranges::any_of(segments_,
+                             [&](const auto& s) { return s->find_pack(pack).has_value(); });
+}
+
+bool TieredIndex::known(const ObjectHash& pack) const {
+  return new_numbers_.contains(pack) || (!removed_.contains(pack) && in_segments(pack));
+}
+
+bool TieredIndex::has_pack(const ObjectHash& pack) {
+  const std::shared_lock lock(mutex_);
+  return known(pack);
+}
+
+std::vector<IndexedPack> TieredIndex::packs() {
+  const std::shared_lock lock(mutex_);
+  std::vector<IndexedPack> out;
+  for (const SegmentPack& pack : new_packs_) out.push_back(pack.pack);
+  for (const auto& segment : segments_)
+    for (std::uint32_t i = 0; i < segment->pack_count() && !segment->lies(); ++i)
+      if (IndexedPack pack = segment->pack(i).pack; !removed_.contains(pack.pack))
+        out.push_back(pack);
+  return out;
+}
+
+std::uint64_t TieredIndex::chunk_count() {
+  const std::shared_lock lock(mutex_);
+  std::uint64_t count = table_.size();
+  for (const auto& segment : segments_) {
+    if (segment->lies()) continue;
+    std::uint64_t gone = 0;
+    for (const ObjectHash& pack : removed_)
+      if (const auto number = segment->find_pack(pack)) gone += segment->pack(*number).records;
+    count += segment->record_count() - std::min(segment->record_count(), gone);
+  }
+  return count;
+}
+
+// ---- changing
+
+Result<> check_frames(const PackTable& table) {
+  for (const PackFrame& frame : table.frames)
+    if (frame.first_chunk > table.chunks.size() ||
+        frame.chunk_count > table.chunks.size() - frame.first_chunk ||
+        frame.chunk_count > kFrameChunksMax)
+      return fail(Code::corrupt, fmt::format("index pack {}: a frame has chunks that its table "
+                                             "does not have",
+                                             table.pack.brief()));
+  if (table.frames.size() <= kPackFramesMax) return {};
+  return fail(Code::corrupt, fmt::format("index pack {}: too many frames", table.pack.brief()));
+}
+
+Result<> TieredIndex::add(const PackTable& table) {
+  HF_TRY(check_frames(table));
+  const std::lock_guard change(change_);
+  if (known(table.pack)) return {};
+  if (removed_.contains(table.pack)) {
+    PackSet removed = removed_;
+    removed.erase(table.pack);
+    HF_TRY(write_removed(std::move(removed)));
+    // The name is the hash of its bytes: what a segment says of it is true again.
+    if (in_segments(table.pack)) return {};
+  }
+  if (table_.size() + table.chunks.size() > limits_.table_chunks_max ||
+      new_packs_.size() >= limits_.table_chunks_max)
+    HF_TRY(flush_table());
+  const std::lock_guard lock(mutex_);
+  insert(table);
+  return {};
+}
+
+void TieredIndex::insert(const PackTable& table) {
+  const auto number = static_cast<std::uint32_t>(new_packs_.size());
+  for (std::size_t f = 0; f < table.frames.size(); ++f) {
+    const PackFrame& frame = table.frames[f];
+    for (std::uint32_t slot = 0; slot < frame.chunk_count; ++slot)
+      table_.insert({.id = table.chunks[frame.first_chunk + slot].id,
+                     .pack = number,
+                     .frame = static_cast<std::uint16_t>(f),
+                     .slot = static_cast<std::uint16_t>(slot)});
+  }
+  new_packs_.push_back({.pack = {.pack = table.pack,
+                                 .type = table.type,
+                                 .size = table.pack_size,
+                                 .device = table.device},
+                        .records = 0});
+  new_numbers_.emplace(table.pack, number);
+}
+
+Result<> TieredIndex::remove_packs(const std::vector<ObjectHash>& packs) {
+  const std::lock_guard change(change_);
+  PackSet removed = removed_;
+  PackSet fresh;
+  for (const ObjectHash& pack : packs) {
+    if (new_numbers_.contains(pack)) fresh.insert(pack);
+    if (in_segments(pack)) removed.insert(pack);
+  }
+  if (!fresh.empty()) forget_new(fresh);
+  if (removed != removed_) HF_TRY(write_removed(std::move(removed)));
+  return removed_.size() > kRemovedMax && writable() ? compact() : Result<>();
+}
+
+void TieredIndex::forget_new(const PackSet& gone) {
+  std::vector<SegmentPack> packs;
+  std::unordered_map<ObjectHash, std::uint32_t, IdHash> numbers;
+  for (const SegmentPack& pack : new_packs_) {
+    if (gone.contains(pack.pack.pack)) continue;
+    numbers.emplace(pack.pack.pack, static_cast<std::uint32_t>(packs.size()));
+    packs.push_back(pack);
+  }
+  ChunkTable table;
+  table_.for_each([&](SegmentRecord record) {
+    const auto kept = numbers.find(new_packs_[record.pack].pack.pack);
+    if (kept == numbers.end()) return;
+    record.pack = kept->second;
+    table.insert(record);
+  });
+  const std::lock_guard lock(mutex_);
+  table_ = std::move(table);
+  new_packs_ = std::move(packs);
+  new_numbers_ = std::move(numbers);
+}
+
+// On disk first: what is forgotten must stay so.
+Result<> TieredIndex::write_removed(PackSet removed) {
+  if (writable()) HF_TRY(folder_.replace(kRemovedName, encode_removed(repository_, removed)));
+  const std::lock_guard lock(mutex_);
+  removed_ = std::move(removed);
+  return {};
+}
+
+// ---- writing segments
+
+Result<> TieredIndex::flush() {
+  const std::lock_guard change(change_);
+  return flush_table();
+}
+
+Result<> TieredIndex::flush_table() {
+  if (!writable() || new_packs_.empty()) return {};
+  const Bytes records = table_.sorted();
+  const SegmentInput input{.records = records,
+                           .pack_count = static_cast<std::uint32_t>(new_packs_.size()),
+                           .pack = [this](std::uint32_t number) { return new_packs_[number]; }};
+  const SegmentName name{.tier = 0, .number = next_number_++};
+  std::optional<std::size_t> liar;
+  HF_TRY(write_segment(folder_, {.name = name, .first = name.number, .repository = repository_},
+                       {&input, 1}, {}, liar));
+  HF_ASSIGN(auto segment, Segment::open(folder_, name, repository_));
+  {
+    const std::lock_guard lock(mutex_);
+    segments_.insert(segments_.begin(), std::move(segment));
+    table_.clear();
+    new_packs_.clear();
+    new_numbers_.clear();
+  }
+  return merge_full_tiers();
+}
+
+Result<> TieredIndex::merge_full_tiers() {
+  const std::size_t ratio = std::max<std::size_t>(2, limits_.tier_ratio);
+  for (std::uint32_t tier = 0; tier < kTopTier; ++tier) {
+    bool done = false;
+    while (!done) {  // each round that is not done drops a segment
+      Segments full;
+      std::ranges::copy_if(segments_, std::back_inserter(full),
+                           [&](const auto& s) { return s->name().tier == tier; });
+      if (full.size() < ratio) break;
+      HF_ASSIGN(done, merge(full, {.tier = tier + 1, .number = full.front()->name().number}));
+    }
+  }
+  return {};
+}
+
+Result<> TieredIndex::compact() {
+  bool done = segments_.empty();
+  while (!done) {
+    std::uint32_t tier = 0;
+    for (const auto& segment : segments_) tier = std::max(tier, segment->name().tier);
+    HF_ASSIGN(done, merge(segments_, {.tier = tier, .number = next_number_++}));
+    done = done || segments_.empty();
+  }
+  return {};
+}
+
+// False: one of `old` was not as it must be, and is dropped now. By value: `segments_` changes.
+Result<bool> TieredIndex::merge(Segments old, const SegmentName& name) {
+  std::vector<SegmentInput> inputs;
+  SegmentTarget target{.name = name, .first = name.number, .repository = repository_};
+  for (const auto& segment : old) {
+    inputs.push_back(input_of(*segment));
+    target.first = std::min(target.first, segment->first());
+  }
+  std::optional<std::size_t> liar;
+  auto written = write_segment(folder_, target, inputs, removed_, liar);
+  if (liar) {
+    old[*liar]->mark_lying();
+    drop_liars();
+    return false;
+  }
+  if (!written) return std::unexpected(std::move(written).error());
+  HF_ASSIGN(auto merged, Segment::open(folder_, name, repository_));
+  replace_segments(old, std::move(merged));
+  HF_TRY(remove_files(old));
+  return true;
+}
+
+void TieredIndex::replace_segments(const Segments& old, std::shared_ptr<Segment> with) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(segments_, [&](const auto& s) { return std::ranges::find(old, s) != old.end(); });
+  if (with) segments_.push_back(std::move(with));
+  std::ranges::sort(segments_, std::greater(), [](const auto& s) { return s->name().number; });
+}
+
+// And forgets removed packs that no segment has any more; only then, since a file that stayed would
+// bring them back.
+Result<> TieredIndex::remove_files(const Segments& old) {
+  for (const auto& segment : old) {
+    auto removed = folder_.remove(segment->name().text());
+    leftovers_ = leftovers_ || !removed;
+    if (!removed) return removed;
+  }
+  if (leftovers_) return {};
+  PackSet removed = removed_;
+  std::erase_if(removed, [&](const ObjectHash& pack) { return !in_segments(pack); });
+  return removed == removed_ ? Result<>() : write_removed(std::move(removed));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Index>> Index::open(LocalFolder& folder, const RepositoryId& repository,
+                                           const IndexLimits& limits) {
+  auto lock = folder.lock(kLockName);
+  if (!lock && lock.error().code != Code::conflict && lock.error().code != Code::denied)
+    return std::unexpected(std::move(lock).error());
+  auto index =
+      std::make_unique<TieredIndex>(folder, repository, limits, lock ? std::move(*lock) : nullptr);
+  HF_TRY(index->load());
+  return index;
+}
+
+}  // namespace holdfast

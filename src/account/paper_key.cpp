@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "account/wordlist.h"
+#include "account/words.h"
 #include "crypto/hash.h"
 #include "crypto/purposes.h"
 #include "crypto/transcript.h"
@@ -15,58 +16,11 @@
 namespace holdfast {
 namespace {
 
-constexpr std::size_t kWordBits = 11, kDataWords = 24, kBitsSize = 32;
+constexpr std::size_t kBitsSize = 32;
 constexpr std::size_t kTextMax = 64U << 10;
 constexpr std::string_view kBegin = "-----BEGIN HOLDFAST PAPER KEY-----";
 constexpr std::string_view kEnd = "-----END HOLDFAST PAPER KEY-----";
 constexpr std::string_view kAccountLine = "Account: ";
-
-using Symbol = std::uint16_t;  // an element of GF(2^11): the number of a word
-using Symbols = std::array<Symbol, kPaperWords>;
-
-// times x modulo x^11 + x^2 + 1, which is primitive: the powers x^1 .. x^24 differ, and none is 1.
-constexpr Symbol times_x(Symbol a) {
-  const unsigned shifted = static_cast<unsigned>(a) << 1;
-  return static_cast<Symbol>(shifted < 2048 ? shifted : (shifted ^ 0b100000000101U));
-}
-
-// Sum of x^(i+1) * w_i, by Horner's rule. A single changed word changes it (weights are not zero),
-// and so do two swapped ones (weights differ, and differ from the 1 of the check word itself).
-Symbol check_symbol(std::span<const Symbol, kPaperWords> words) {
-  Symbol sum = 0;
-  for (std::size_t i = kDataWords; i-- > 0;) sum = times_x(sum ^ words[i]);
-  return sum;
-}
-
-std::byte check_byte(ByteSpan bits) {
-  return sha256(Transcript(purpose::paper_check).field(bits).span()).bytes[0];
-}
-
-// 256 bits and the check byte, cut into 24 numbers, most significant bit first; then the symbol.
-Symbols to_symbols(ByteSpan bits) {
-  Symbols words{};
-  Secret data(kBitsSize + 1);
-  std::ranges::copy(bits, data.bytes().begin());
-  data.bytes()[kBitsSize] = check_byte(bits);
-  for (std::size_t bit = 0; bit < kDataWords * kWordBits; ++bit) {
-    const unsigned value = std::to_integer<unsigned>(data.span()[bit / 8]) >> (7 - bit % 8) & 1;
-    Symbol& word = words[bit / kWordBits];
-    word = static_cast<Symbol>(static_cast<unsigned>(word) << 1 | value);
-  }
-  words[kDataWords] = check_symbol(words);
-  return words;
-}
-
-Secret from_symbols(const Symbols& words) {
-  Secret data(kBitsSize + 1);
-  for (std::size_t bit = 0; bit < kDataWords * kWordBits; ++bit) {
-    const unsigned value = words[bit / kWordBits] >> (kWordBits - 1 - bit % kWordBits) & 1U;
-    data.bytes()[bit / 8] |= static_cast<std::byte>(value << (7 - bit % 8));
-  }
-  return data;
-}
-
-void wipe_symbols(Symbols& words) { wipe(std::as_writable_bytes(std::span(words))); }
 
 Secret derive(ByteSpan bits, std::string_view purpose) {
   Secret out(32);
@@ -89,33 +43,46 @@ Secret join(const std::vector<std::string_view>& pieces) {
   return out;
 }
 
+constexpr std::size_t kShownMax = 16;  // more of a word that is none is not looked at
+
+// Levenshtein's.
 std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  std::array<std::uint8_t, kShownMax + 1> row{};
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<std::uint8_t>(j);
   for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
+    int diagonal = row[0];
+    row[0] = static_cast<std::uint8_t>(i);
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      const int change = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
       diagonal = row[j];
-      row[j] = std::min({change, row[j] + 1, row[j - 1] + 1});
+      row[j] = static_cast<std::uint8_t>(std::min({change, row[j] + 1, row[j - 1] + 1}));
     }
   }
-  return row.back();
+  return row[b.size()];
 }
 
 std::string_view nearest(std::string_view token) {
-  return *std::ranges::min_element(kWordList, {},
-                                   [&](std::string_view word) { return distance(token, word); });
+  std::string_view best = kWordList.front();
+  std::size_t least = kShownMax + 1;
+  for (const std::string_view word : kWordList) {
+    const std::size_t longer = std::max(word.size(), token.size());
+    if (longer - std::min(word.size(), token.size()) >= least) continue;
+    const std::size_t d = distance(token, word);
+    if (d < least) {
+      least = d;
+      best = word;
+    }
+  }
+  return best;
 }
 
 // The number of the word that `token` (lower case) is, or is cut from.
-std::optional<Symbol> find_word(std::string_view token) {
+std::optional<WordNumber> find_word(std::string_view token) {
   const auto* const found = std::ranges::lower_bound(kWordList, token);
   const bool is_it = found != kWordList.end() &&
                      (*found == token || (token.size() >= 4 && found->starts_with(token)));
   if (!is_it) return std::nullopt;
-  return static_cast<Symbol>(found - kWordList.begin());
+  return static_cast<WordNumber>(found - kWordList.begin());
 }
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
@@ -149,14 +116,12 @@ std::string lower(std::string_view token) {
   return out;
 }
 
-constexpr std::size_t kShownMax = 32;
-
-Result<Symbols> read_words(std::string_view text) {
+Result<WordNumbers> read_words(std::string_view text) {
   const std::vector<std::string_view> tokens = tokens_of(text);
-  Symbols words{};
+  WordNumbers words{};
   for (std::size_t i = 0; i < std::min(tokens.size(), kPaperWords); ++i) {
     const std::string token = lower(tokens[i].substr(0, kShownMax));
-    const std::optional<Symbol> word = find_word(token);
+    const std::optional<WordNumber> word = find_word(token);
     if (!word)
       return fail(Code::invalid,
                   fmt::format("paper key: word {}, \"{}\", is not in the list; is it "
@@ -202,19 +167,19 @@ Secret PaperKey::open_secret() const { return derive(bits(), purpose::paper_x255
 Secret PaperKey::sign_seed() const { return derive(bits(), purpose::paper_ed25519); }
 
 Secret PaperKey::words() const {
-  Symbols words = to_symbols(bits());
+  WordNumbers words = encode_words(bits());
   std::vector<std::string_view> pieces;
-  for (const Symbol word : words) {
+  for (const WordNumber word : words) {
     if (!pieces.empty()) pieces.emplace_back(" ");
     pieces.push_back(kWordList[word]);
   }
-  wipe_symbols(words);
+  wipe_words(words);
   return join(pieces);
 }
 
 Secret render_paper_key(const PaperKey& key, const AccountId& account) {
   constexpr std::size_t kPerLine = 5, kColumn = 14;
-  Symbols words = to_symbols(key.bits());
+  WordNumbers words = encode_words(key.bits());
   std::vector<std::string> numbers;
   for (std::size_t i = 0; i < kPaperWords; ++i) numbers.push_back(fmt::format("{:>2}. ", i + 1));
   const std::string head = fmt::format(
@@ -238,7 +203,7 @@ Secret render_paper_key(const PaperKey& key, const AccountId& account) {
     if (!line_ends) pieces.push_back(kBlanks.substr(0, kColumn - word.size()));
   }
   pieces.emplace_back(foot);
-  wipe_symbols(words);
+  wipe_words(words);
   return join(pieces);
 }
 
@@ -247,18 +212,15 @@ Result<ParsedPaperKey> parse_paper_key(std::string_view text) {
     return fail(Code::invalid, "paper key: this is no paper key, it is larger than 64 KiB");
   HF_ASSIGN(const std::optional<AccountId> account, account_of(text));
   HF_ASSIGN(const std::string_view part, words_part(text));
-  HF_ASSIGN(Symbols words, read_words(part));
-  const Secret data = from_symbols(words);
-  const ByteSpan bits = data.span().first(kBitsSize);
-  const bool holds =
-      check_symbol(words) == words[kDataWords] && check_byte(bits) == data.span()[kBitsSize];
-  wipe_symbols(words);
-  if (!holds)
+  HF_ASSIGN(WordNumbers words, read_words(part));
+  const std::optional<Secret> data = decode_words(words);
+  wipe_words(words);
+  if (!data)
     return fail(
         Code::invalid,
         "paper key: the words do not fit together: one is another than on the paper, or two "
         "are swapped; compare each");
-  return ParsedPaperKey{PaperKey::from_bits(Secret::copy_of(bits)), account};
+  return ParsedPaperKey{PaperKey::from_bits(data->clone()), account};
 }
 
 }  // namespace holdfast

@@ -5,12 +5,11 @@
 #include <optional>
 #include <string>
 
+#include "account/words.h"
 #include "base/id.h"
 #include "seal/secret.h"
 
 namespace holdfast {
-
-inline constexpr std::size_t kPaperWords = 25;
 
 class PaperKey {
  public:

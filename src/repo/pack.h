@@ -138,6 +138,7 @@ class FrameReader {
   Result<> open(const PackTable& table, std::size_t frame, ByteSpan sealed, Bytes& out);
 
  private:
+  friend class PackVerifier;  // verify_pack, which uses the buffers of this reader
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
@@ -148,6 +149,7 @@ struct PackDamage {
   std::string what;             // names pack, frame
   std::vector<ChunkId> chunks;  // that cannot be had from it
 };
+// A pack whose table cannot be trusted is an error (Code::corrupt): what it holds is unknown.
 Result<std::vector<PackDamage>> verify_pack(ObjectStore& store, const RepositoryKeys& keys,
                                             const DeviceKeyLookup& devices, const ObjectHash& pack,
                                             ObjectType type, FrameReader& frames);

@@ -285,7 +285,7 @@ TEST(RepositoryKey, differs_in_every_input) {
 
 TEST(ObjectKeys, differ_in_every_input_and_among_themselves) {
   const Bytes key(32), salt(32);
-  const Place place;
+  Place place{};
   const auto all = [&](const ObjectKeyInput& input) {
     const ObjectKeys k = derive_object_keys(key, place, input);
     return std::array{to_hex(k.key.span()), k.commitment.hex(), to_hex(k.nonce_key.span())};
@@ -301,6 +301,12 @@ TEST(ObjectKeys, differ_in_every_input_and_among_themselves) {
                             all({1, Suite::aes_256_gcm, ObjectType::head, 2, salt}),
                             all({1, Suite::aes_256_gcm, ObjectType::head, 1, other_salt})})
     for (std::size_t i = 0; i < 3; ++i) EXPECT_NE(base[i], other[i]);
+  for (std::byte* const changed : {&place.account.bytes[31], &place.repository.bytes[15]}) {
+    *changed ^= std::byte{1};
+    const auto other = all({1, Suite::aes_256_gcm, ObjectType::head, 1, salt});
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_NE(base[i], other[i]);
+    *changed ^= std::byte{1};
+  }
 }
 
 RepositoryKeys keys_for(std::uint64_t account) {
@@ -491,7 +497,8 @@ TEST(Box, ENG_01_no_pair_of_types_is_exchangeable) {
 
 TEST(Box, ENG_06_objects_of_another_account_or_repository_are_refused) {
   const Bytes sealed = sealed_head(keys_for(1), "of account 1", 4);
-  RepositoryKeys other_account = keys_for(2);
+  RepositoryKeys other_account = keys_for(1);
+  other_account.place.account.bytes[31] ^= std::byte{1};
   RepositoryKeys other_repository = keys_for(1);
   other_repository.place.repository.bytes[0] ^= std::byte{1};
   for (RepositoryKeys* const keys : {&other_account, &other_repository}) {

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// Three walks of the tree, all in key order: directories and files; symlinks and other things, when
+// no file can be written through them any more; metadata of directories, when nothing in them
+// changes any more. Nothing is remembered between them, so memory does not grow with the tree.
+#include "repo/restore.h"
+
+#include <unordered_map>
+
+#include "crypto/hash.h"
+#include "repo/restore_files.h"
+
+namespace holdfast {
+namespace {
+
+// Groups of hard links of which not all members were seen yet; more are restored as files.
+constexpr std::size_t kLinkGroupsMax = 100'000;
+constexpr std::uint32_t kLockingFlags = 0x30;  // FS_IMMUTABLE_FL | FS_APPEND_FL
+constexpr std::uint64_t kProgressEvery = 256;  // entries
+
+bool is_below(std::string_view directory, std::string_view top) {
+  if (top.empty() || directory == top) return true;
+  return directory.size() > top.size() && directory.starts_with(top) &&
+         directory[top.size()] == '/';
+}
+
+Hash256 digest_of(const Entry& entry) {
+  Bytes bytes;
+  Writer writer(bytes);
+  writer.u64(entry.size);
+  if (entry.content.root) writer.raw(entry.content.root->id.span());
+  for (const ContentItem& item : entry.content.items) {
+    writer.u64(item.length);
+    if (item.chunk) writer.raw(item.chunk->span());
+  }
+  return sha256(bytes);
+}
+
+class LinkGroups {
+ public:
+  struct Place {
+    std::shared_ptr<LinkGroup> group;  // null: restored as a file of its own
+    bool first = false;
+    bool left_out = false;  // it should have been a link
+  };
+  Place place(const Entry& entry) {
+    if (entry.links < 2) return {};
+    const Key key{entry.device, entry.inode};
+    const auto found = groups_.find(key);
+    const Hash256 content = digest_of(entry);
+    if (found == groups_.end()) {
+      if (groups_.size() == kLinkGroupsMax) return {nullptr, false, true};
+      auto group = std::make_shared<LinkGroup>(entry.directory, entry.name, content);
+      groups_.emplace(key, Open{group, entry.links - 1});
+      return {group, true, false};
+    }
+    Open& open = found->second;
+    if (open.group->content != content) return {nullptr, false, true};
+    const auto group = open.group;
+    if (--open.missing == 0) groups_.erase(found);
+    return {group, false, false};
+  }
+
+ private:
+  struct Key {
+    std::uint64_t device, inode;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const {
+      return std::hash<std::uint64_t>{}(key.device * 0x9E3779B97F4A7C15U + key.inode);
+    }
+  };
+  struct Open {
+    std::shared_ptr<LinkGroup> group;
+    std::uint32_t missing;
+  };
+  std::unordered_map<Key, Open, KeyHash> groups_;
+};
+
+class Restorer {
+ public:
+  Restorer(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root, Target& target,
+           const RestoreOptions& options, const Stop& stop)
+      : nodes_(nodes),
+        root_(root),
+        target_(target),
+        options_(options),
+        stop_(stop),
+        top_(options.subtree),
+        files_(chunks, nodes, target, log_, options, stop) {}
+
+  Result<RestoreReport> run() {
+    HF_TRY(find_top());
+    const Result<> all = run_passes();
+    files_.drain();
+    HF_TRY(log_.status());
+    HF_TRY(all);
+    RestoreReport report = log_.take();
+    if (!options_.dry_run)
+      for (LeftOut& left : target_.left_out()) report.left_out.push_back(std::move(left));
+    return report;
+  }
+
+ private:
+  using Visit = Result<> (Restorer::*)(const Entry& entry);
+
+  Result<> find_top() {
+    if (top_.empty()) return {};
+    auto found = find_entry(nodes_, root_, top_);
+    if (!found) return wrap(std::move(found).error(), escaped(top_));
+    top_entry_ = std::move(*found);
+    return {};
+  }
+
+  Result<> run_passes() {
+    HF_TRY(pass(&Restorer::first));
+    files_.drain();
+    HF_TRY(log_.status());
+    if (options_.dry_run) return {};
+    first_pass_ = false;
+    if (later_) HF_TRY(pass(&Restorer::second));
+    HF_TRY(verify());
+    HF_TRY(finish_directories());
+    if (locking_) HF_TRY(pass(&Restorer::lock));
+    return options_.sync ? target_.sync() : Result<>{};
+  }
+
+  Result<> verify() {
+    if (!options_.verify) return {};
+    HF_TRY(target_.sync());  // what is read back then comes from the disk
+    HF_TRY(pass(&Restorer::read_back));
+    files_.drain();
+    return log_.status();
+  }
+
+  Result<> finish_directories() {
+    HF_TRY(pass(&Restorer::finish));
+    if (top_entry_ && top_entry_->type == EntryType::directory)
+      note(*top_entry_, top_, target_.finish_directory("", *top_entry_));
+    if (Result<> result = target_.finish_modes(); !result) {
+      Entry none;
+      none.type = EntryType::directory;
+      note(none, "", result);
+    }
+    return {};
+  }
+
+  // Calls visit for every entry that is to be restored, with its directory relative to the target.
+  Result<> pass(Visit visit) {
+    last_path_.clear();
+    last_.reset();
+    failed_directory_.reset();
+    if (top_entry_ && top_entry_->type != EntryType::directory) return visit_top(visit);
+    TreeCursor cursor(nodes_, root_);
+    HF_TRY(cursor.seek(top_, ""));
+    for (std::uint64_t count = 0;; ++count) {
+      HF_TRY(stop_.check());
+      HF_TRY(log_.status());
+      if (options_.progress && count % kProgressEvery == 0) options_.progress(log_.progress());
+      const Result<const Entry*> next = cursor.next();
+      if (!next) {
+        HF_TRY(tree_error(next.error()));
+        continue;
+      }
+      const Entry* entry = *next;
+      if (entry == nullptr || !is_below(entry->directory, top_)) return {};
+      if (options_.wanted && !options_.wanted(*entry)) continue;
+      HF_TRY((this->*visit)(*entry));
+    }
+  }
+
+  Result<> visit_top(Visit visit) { return (this->*visit)(*top_entry_); }
+
+  // Damage is named once; what is behind it goes on.
+  Result<> tree_error(const Error& error) {
+    if (error.code != Code::corrupt && error.code != Code::not_found) return std::unexpected(error);
+    tree_damaged_ = true;
+    if (first_pass_) log_.tree_damage(error);
+    return {};
+  }
+
+  std::string_view relative(std::string_view directory) const {
+    if (top_.empty()) return directory;
+    if (top_entry_->type != EntryType::directory || directory == top_) return {};
+    return directory.substr(top_.size() + 1);
+  }
+
+  // A copy whose directory is that in the target; without the content where nobody reads it.
+  Entry placed(const Entry& entry, bool with_content) const {
+    Entry copy;
+    copy.directory = relative(entry.directory);
+    copy.name = entry.name;
+    copy.type = entry.type;
+    copy.mode = entry.mode;
+    copy.uid = entry.uid;
+    copy.gid = entry.gid;
+    copy.mtime = entry.mtime;
+    copy.size = entry.size;
+    copy.device = entry.device;
+    copy.inode = entry.inode;
+    copy.links = entry.links;
+    copy.rdev = entry.rdev;
+    copy.link_target = entry.link_target;
+    copy.xattrs = entry.xattrs;
+    copy.flags = entry.flags;
+    if (with_content) copy.content = entry.content;
+    return copy;
+  }
+
+  void note(const Entry& entry, const std::string& path, const Result<>& result) {
+    if (!result) log_.incomplete(entry, path, result.error());
+  }
+
+  // The open directory of an entry; the last one is kept, and so is the answer that there is none.
+  Result<DirectoryRef> parent(const Entry& entry) {
+    const std::string_view path = relative(entry.directory);
+    if (last_ && last_path_ == path) return last_;
+    if (failed_directory_ && last_path_ == path) return std::unexpected(*failed_directory_);
+    last_path_ = path;
+    last_.reset();
+    failed_directory_.reset();
+    auto opened = target_.directory(path);
+    if (!opened && opened.error().code == Code::not_found && first_pass_)
+      opened = make_parents(path);
+    if (!opened) {
+      failed_directory_ = opened.error();
+      return std::unexpected(std::move(opened).error());
+    }
+    last_ = *opened;
+    return last_;
+  }
+
+  // For a directory that was not made for an entry of its own: not wanted, or its entry is lost in
+  // a damaged node. Anything else than a directory above an entry is hostile (RST-02).
+  Result<DirectoryRef> make_parents(std::string_view path) {
+    for (std::size_t end = path.find('/');; end = path.find('/', end + 1)) {
+      const std::string_view part = path.substr(0, end);
+      const auto known = target_.directory(part);
+      if (!known && known.error().code != Code::not_found) return known;
+      if (!known) {
+        HF_TRY(check_is_directory(part));
+        HF_TRY(target_.make_directory(part));
+      }
+      if (end == std::string_view::npos) return target_.directory(path);
+    }
+  }
+
+  Result<> check_is_directory(std::string_view path) {
+    const std::string full = top_.empty() ? std::string(path) : top_ + "/" + std::string(path);
+    const auto entry = find_entry(nodes_, root_, full);
+    if (entry && entry->type == EntryType::directory) return {};
+    if (!entry && (entry.error().code == Code::corrupt || tree_damaged_)) return {};
+    return fail(Code::invalid, escaped(full) + " is not a directory in this snapshot");
+  }
+
+  Result<> first(const Entry& entry) {
+    if ((entry.flags & kLockingFlags) != 0) locking_ = true;
+    if (entry.type == EntryType::directory) return first_directory(entry);
+    if (entry.type != EntryType::file) {
+      later_ = true;
+      if (options_.dry_run) count_other(entry);
+      return {};
+    }
+    if (options_.dry_run) {
+      log_.count([&](RestoreReport& r) { ++r.files, r.bytes += entry.size; });
+      return {};
+    }
+    auto directory = parent(entry);
+    if (!directory) {
+      log_.incomplete(entry, entry.path(), directory.error());
+      return {};
+    }
+    FileJob job{.entry = placed(entry, true),
+                .path = entry.path(),
+                .directory = *directory,
+                .group = nullptr,
+                .first = false};
+    LinkGroups::Place place = links_.place(job.entry);
+    if (place.left_out)
+      log_.hard_link_left_out(job.path,
+                              Error{Code::invalid, "too many groups, or its content differs"});
+    job.group = std::move(place.group);
+    job.first = place.first;
+    files_.restore(std::move(job));
+    return {};
+  }
+
+  Result<> first_directory(const Entry& entry) {
+    log_.count([](RestoreReport& r) { ++r.directories; });
+    if (options_.dry_run) return {};
+    const auto above = parent(entry);
+    Result<> made;
+    if (!above) {
+      made = std::unexpected(above.error());
+    } else {
+      const std::string path = placed_path(entry);
+      if (const auto placed = target_.make_directory(path); !placed)
+        made = std::unexpected(placed.error());
+    }
+    note(entry, entry.path(), made);
+    return {};
+  }
+
+  std::string placed_path(const Entry& entry) const {
+    const std::string_view directory = relative(entry.directory);
+    return directory.empty() ? entry.name : std::string(directory) + "/" + entry.name;
+  }
+
+  void count_other(const Entry& entry) {
+    log_.count(
+        [&](RestoreReport& r) { ++(entry.type == EntryType::symlink ? r.symlinks : r.others); });
+  }
+
+  Result<> second(const Entry& entry) {
+    if (entry.type == EntryType::directory || entry.type == EntryType::file) return {};
+    const Result<Placed> result = [&]() -> Result<Placed> {
+      HF_ASSIGN(const DirectoryRef directory, second_parent(entry));
+      const Entry copy = placed(entry, false);
+      return entry.type == EntryType::symlink ? target_.make_symlink(directory, copy)
+                                              : target_.make_special(directory, copy);
+    }();
+    if (!result) {
+      log_.incomplete(entry, entry.path(), result.error());
+    } else if (*result == Placed::made) {
+      count_other(entry);
+    } else {
+      log_.count([](RestoreReport& r) { ++r.kept; });
+    }
+    return {};
+  }
+
+  // A directory that is not wanted itself may have nothing but symlinks in it.
+  Result<DirectoryRef> second_parent(const Entry& entry) {
+    first_pass_ = true;
+    auto directory = parent(entry);
+    first_pass_ = false;
+    return directory;
+  }
+
+  Result<> read_back(const Entry& entry) {
+    if (entry.type != EntryType::file) return {};
+    const auto directory = parent(entry);
+    if (!directory) return {};  // named in the first pass
+    files_.verify({.entry = placed(entry, true),
+                   .path = entry.path(),
+                   .directory = *directory,
+                   .group = nullptr,
+                   .first = false});
+    return {};
+  }
+
+  Result<> finish(const Entry& entry) {
+    if (entry.type != EntryType::directory) return {};
+    const Result<> result = target_.finish_directory(placed_path(entry), placed(entry, false));
+    // Not made: named in the first pass.
+    if (!result && result.error().code != Code::not_found) note(entry, entry.path(), result);
+    return {};
+  }
+
+  Result<> lock(const Entry& entry) {
+    const bool can = entry.type == EntryType::directory || entry.type == EntryType::file;
+    if (!can || (entry.flags & kLockingFlags) == 0) return {};
+    const auto directory = parent(entry);
+    if (directory)
+      note(entry, entry.path(), target_.finish_flags(*directory, placed(entry, false)));
+    return {};
+  }
+
+  NodeSource& nodes_;
+  const TreeRoot root_;
+  Target& target_;
+  const RestoreOptions& options_;
+  const Stop& stop_;
+  const std::string top_;
+  std::optional<Entry> top_entry_;  // of top_, unless that is everything
+  RestoreLog log_;
+  LinkGroups links_;
+  bool first_pass_ = true;
+  bool tree_damaged_ = false;
+  bool later_ = false;    // something is left for the second pass
+  bool locking_ = false;  // something is immutable or append-only
+  std::string last_path_;
+  DirectoryRef last_;
+  std::optional<Error> failed_directory_;
+  FileWriter files_;  // last: its threads use the others
+};
+
+}  // namespace
+
+Result<RestoreReport> restore(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root,
+                              Target& target, const RestoreOptions& options, const Stop& stop) {
+  if (!options.subtree.empty()) HF_TRY(check_entry_directory(options.subtree));
+  Restorer restorer(chunks, nodes, root, target, options, stop);
+  return restorer.run();
+}
+
+}  // namespace holdfast

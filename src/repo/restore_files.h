@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of a restore that writes files: batches of small files and segments of large ones go to
+// workers, in the order of the tree, so that each frame is decoded about once.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <variant>
+
+#include "base/queue.h"
+#include "repo/restore.h"
+
+namespace holdfast {
+
+// What workers found, together. Thread-safe.
+class RestoreLog {
+ public:
+  void incomplete(const Entry& entry, const std::string& path, const Error& error);
+  // Whether it is on the list already (of which only the first ones are kept).
+  bool named(const std::string& path);
+  void tree_damage(const Error& error);
+  void hard_link_left_out(const std::string& path, const Error& error);
+  // The error that ends all; the first one counts.
+  void abort(const Error& error);
+  [[nodiscard]] bool aborted() const { return aborted_.load(std::memory_order_relaxed); }
+  [[nodiscard]] Result<> status();
+  template <class Change>
+  void count(Change change) {
+    const std::lock_guard lock(mutex_);
+    change(report_);
+  }
+  RestoreReport take();
+  RestoreProgress progress();
+
+ private:
+  void add(Incomplete incomplete);
+
+  std::mutex mutex_;
+  RestoreReport report_;
+  std::optional<LeftOut> hard_links_;
+  std::optional<Error> error_;
+  std::atomic<bool> aborted_{false};
+};
+
+// Files that are one file (hard links). The first in the order of the tree is restored, the others
+// wait for it: it always stands before them in the queue.
+class LinkGroup {
+ public:
+  LinkGroup(std::string directory, std::string name, Hash256 content)
+      : directory(std::move(directory)), name(std::move(name)), content(content) {}
+  const std::string directory, name;
+  const Hash256 content;  // two entries that say they are one file must agree on what is in it
+  void settle(std::optional<FileIdentity> identity);
+  std::optional<FileIdentity> wait();  // nothing: the first one was not restored
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable settled_;
+  bool done_ = false;
+  std::optional<FileIdentity> identity_;
+};
+
+struct FileJob {
+  Entry entry;       // its directory is relative to the target
+  std::string path;  // in the snapshot
+  DirectoryRef directory;
+  std::shared_ptr<LinkGroup> group;
+  bool first = false;  // of its group
+};
+
+struct LargeFile;
+struct Segment {
+  std::shared_ptr<LargeFile> file;
+  std::uint64_t offset = 0;
+  std::vector<ContentItem> items;
+};
+
+class FileWriter {
+ public:
+  // workers is at least 1.
+  FileWriter(ChunkSource& chunks, NodeSource& nodes, Target& target, RestoreLog& log,
+             const RestoreOptions& options, const Stop& stop);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void restore(FileJob job);
+  // Later: reads it back and compares chunk ids.
+  void verify(FileJob job);
+  // Everything given so far is done.
+  void drain();
+
+ private:
+  struct Batch {
+    std::vector<FileJob> jobs;
+    bool verify = false;
+    std::uint64_t bytes = 0, weight = 0;
+    std::size_t directories = 0;
+  };
+  using Job = std::variant<Batch, Segment>;
+
+  void add(FileJob job, bool verify);
+  void flush();
+  void push(Job job);
+  void run();
+  void run_batch(Batch& batch, ChunkHasher* hasher);
+  Result<> allowed() const;
+  void restore_one(const FileJob& job);
+  Result<> link_one(const FileJob& job, FileIdentity identity);
+  void write_one(const FileJob& job);
+  Result<TargetFile::Committed> write_content(const FileJob& job);
+  Result<> write_item(TargetFile& file, std::uint64_t offset, const ContentItem& item);
+  void verify_one(const FileJob& job, ChunkHasher& hasher);
+  Result<> compare(const Entry& entry, RestoredFile& file, ChunkHasher& hasher);
+  void restore_large(FileJob job);
+  Result<> cut(const std::shared_ptr<LargeFile>& file);
+  void run_segment(const Segment& segment);
+  void release(const std::shared_ptr<LargeFile>& file);
+  void done(const FileJob& job, const Result<TargetFile::Committed>& result);
+
+  ChunkSource& chunks_;
+  NodeSource& nodes_;
+  Target& target_;
+  RestoreLog& log_;
+  const RestoreOptions& options_;
+  const Stop& stop_;
+  Batch batch_;
+  BoundedQueue<Job> queue_;
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  std::uint64_t unfinished_ = 0;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace holdfast

@@ -79,7 +79,7 @@ Context keyed_aes(const std::uint8_t* key) {
 
 }  // namespace
 
-const ChunkerLimits kChunkerLimits{.min = 1U << 14, .max = 1U << 19, .average = 1U << 16};
+const ChunkerLimits kChunkerLimits{.min = 1U << 14, .max = 1U << 18, .average = 1U << 15};
 
 bool chunker_path_available(ChunkerPath path) {
   if (path == ChunkerPath::automatic) return true;

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <map>
+#include <iterator>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -179,6 +179,63 @@ TEST(Chunker, portable_cuts_are_those_of_the_definition) {
     ASSERT_EQ(chunker.cut(rest), slow_cut(key, kSmall, rest));
     from += chunker.cut(rest);
   }
+}
+
+// testdata/vectors/cuts.txt, written by a second implementation.
+Bytes vector_input(const std::string& name, std::size_t size) {
+  Bytes out;
+  for (std::uint64_t i = 0; name == "counter" && out.size() < size; ++i) {
+    std::array<std::byte, 8> number;
+    store_le(number.data(), i);
+    const Hash256 hash = sha256(number);
+    out.insert(out.end(), hash.bytes.begin(), hash.bytes.end());
+  }
+  out.resize(size);
+  return out;
+}
+
+void expect_vector_cuts(ByteSpan key, std::istream& words) {
+  std::string name;
+  std::size_t size = 0;
+  words >> name >> size;
+  const std::vector<std::size_t> want{std::istream_iterator<std::size_t>(words), {}};
+  const Bytes data = vector_input(name, size);
+  for (const ChunkerPath path : available_paths())
+    EXPECT_EQ(cut_all(Chunker(key, path, kChunkerLimits), data), want) << chunker_path_name(path);
+}
+
+TEST(Chunker, vectors) {
+  std::ifstream file(HOLDFAST_TESTDATA "/vectors/cuts.txt");
+  std::array<std::byte, 32> key;
+  std::uint64_t low = 0, digest = 0;
+  std::array<std::byte, 16> prf;
+  int seen = 0;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string what, value;
+    words >> what;
+    if (what == "key") {
+      ASSERT_TRUE(words >> value && from_hex(value, key));
+      hkdf_sha256(key, Transcript("chunker-prf").span(), prf);
+    } else if (what == "polynomial") {
+      words >> std::hex >> low;
+      EXPECT_EQ(slow_polynomial(key), low);
+    } else if (what == "prf") {
+      words >> value;
+      EXPECT_EQ(to_hex(prf), value);
+    } else if (what == "digest") {
+      words >> value >> std::hex >> digest;
+      EXPECT_EQ(slow_digest(low, vector_input(value, 64)), digest);
+    } else if (what == "block") {
+      std::array<std::byte, 16> block;
+      ASSERT_TRUE(words >> value && from_hex(value, block));
+      EXPECT_EQ(slow_prf(prf, digest), load_le<std::uint64_t>(block.data()));
+    } else if (what == "cuts") {
+      expect_vector_cuts(key, words);
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 4);
 }
 
 void expect_same_cuts(const ChunkerLimits& limits, ByteSpan data) {

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// A bounded cache, least recently used first out, in which each value is loaded by one thread while
+// the others that want it wait.
+#pragma once
+
+#include <condition_variable>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
+#include "base/result.h"
+
+namespace holdfast {
+
+// Thread-safe. Values are shared: one that was dropped lives as long as somebody holds it.
+template <class Key, class T, class Hash>
+class SingleFlightCache {
+ public:
+  using Value = std::shared_ptr<const T>;
+  struct Loaded {
+    Value value;
+    std::size_t cost;
+  };
+  explicit SingleFlightCache(std::size_t cost_max) : cost_max_(cost_max) {}
+
+  // The value if it is there.
+  Value find(const Key& key) {
+    const std::lock_guard lock(mutex_);
+    return find_locked(key);
+  }
+  // `load`: () -> Result<Loaded>, called without a lock, by one thread for a key at a time. Its
+  // error goes to all who waited for it; the next call tries again.
+  template <class Load>
+  Result<Value> get(const Key& key, const Load& load) {
+    std::unique_lock lock(mutex_);
+    if (Value found = find_locked(key)) return found;
+    if (const auto at = flights_.find(key); at != flights_.end()) {
+      const std::shared_ptr<Flight> flight = at->second;
+      landed_.wait(lock, [&flight] { return flight->result.has_value(); });
+      return *flight->result;
+    }
+    const auto flight = std::make_shared<Flight>();
+    flights_.emplace(key, flight);
+    lock.unlock();
+    Result<Loaded> loaded = load();
+    lock.lock();
+    flights_.erase(key);
+    if (loaded) {
+      flight->result = loaded->value;
+      insert(key, std::move(*loaded));
+    } else {
+      flight->result = std::unexpected(std::move(loaded).error());
+    }
+    landed_.notify_all();
+    return *flight->result;
+  }
+
+ private:
+  struct Flight {
+    std::optional<Result<Value>> result;
+  };
+  struct Entry {
+    Key key;
+    Loaded loaded;
+  };
+  Value find_locked(const Key& key) {
+    const auto at = entries_.find(key);
+    if (at == entries_.end()) return nullptr;
+    order_.splice(order_.begin(), order_, at->second);
+    return at->second->loaded.value;
+  }
+  void insert(const Key& key, Loaded loaded) {
+    cost_ += loaded.cost;
+    order_.push_front({key, std::move(loaded)});
+    entries_.emplace(key, order_.begin());
+    while (cost_ > cost_max_ && !order_.empty()) {
+      cost_ -= order_.back().loaded.cost;
+      entries_.erase(order_.back().key);
+      order_.pop_back();
+    }
+  }
+
+  const std::size_t cost_max_;
+  std::mutex mutex_;
+  std::condition_variable landed_;
+  std::list<Entry> order_;  // newest first
+  std::unordered_map<Key, typename std::list<Entry>::iterator, Hash> entries_;
+  std::unordered_map<Key, std::shared_ptr<Flight>, Hash> flights_;
+  std::size_t cost_ = 0;
+};
+
+}  // namespace holdfast

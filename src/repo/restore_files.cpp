@@ -46,8 +46,7 @@ void RestoreLog::incomplete(const Entry& entry, const std::string& path, const E
 
 bool RestoreLog::named(const std::string& path) {
   const std::lock_guard lock(mutex_);
-  return std::ranges::find(report_.incomplete, path, &Incomplete::path) !=
-         report_.incomplete.end();
+  return std::ranges::find(report_.incomplete, path, &Incomplete::path) != report_.incomplete.end();
 }
 
 void RestoreLog::tree_damage(const Error& error) {

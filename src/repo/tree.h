@@ -58,7 +58,8 @@ class TreeBuilder {
 
 // Reads entries in key order. Every node is checked: order against its neighbours, key range,
 // counts, names, limits; so a shared or repeated node is an error and a small tree cannot unfold
-// into a large one (DOS-02).
+// into a large one (DOS-02). An entry with a hostile name, or one whose directory did not come
+// before it as a directory, is Code::corrupt too and only it is skipped (RST-01, RST-02).
 class TreeCursor {
  public:
   TreeCursor(NodeSource& source, const TreeRoot& root);
@@ -70,7 +71,8 @@ class TreeCursor {
   Result<const Entry*> next();
   // Goes to the first entry whose key is not below (directory, name). Reads one node a level.
   Result<> seek(std::string_view directory, std::string_view name);
-  // Skips what is left of the subtree of directory `path` (its entries and all below).
+  // Skips what is left of the subtree of directory `path` (its entries and all below), where the
+  // cursor stands in it or directly before it; elsewhere it does nothing.
   Result<> skip_directory(std::string_view path);
   [[nodiscard]] std::uint64_t errors() const;
 
@@ -89,11 +91,19 @@ Result<> diff_trees(NodeSource& source, const TreeRoot& before, const TreeRoot& 
                     const DiffVisitor& visit);
 
 // Every node and every content chunk that a tree reaches, each inner node before what is below it;
-// `seen(id)` returning true skips a node together with what is below it. For check and collection.
+// `seen(id)` returning true skips a node together with what is below it; it is asked once for each
+// time that something names the id, data chunks too. For check and collection. Callbacks may be
+// empty.
 struct TreeUse {
   std::function<bool(const ChunkId&)> seen;
   std::function<Result<>(const ChunkId& id, ChunkType type)> node;
   std::function<Result<>(const Entry& entry)> entry;
+  // A node that is missing or is not what it must be, and what it touches: keys behind path `after`
+  // (empty: from the start) up to path `last` (empty: to the end). The walk goes on behind it.
+  // Without this callback the walk ends with the error.
+  std::function<void(const ChunkId& id, const Error& error, std::string_view after,
+                     std::string_view last)>
+      damaged;
 };
 Result<> walk_tree(NodeSource& source, const TreeRoot& root, const TreeUse& use);
 

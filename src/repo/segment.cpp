@@ -196,6 +196,15 @@ Result<> Segment::parse(const RepositoryId& repository) {
   first_ = footer.first;
   record_count_ = footer.records;
   pack_count_ = footer.packs;
+  return check_pack_order();
+}
+
+// Every page of the table was touched for the hash anyway; find_pack() rests on it.
+Result<> Segment::check_pack_order() const {
+  for (std::size_t at = kSegmentPackSize; at < packs_.size(); at += kSegmentPackSize)
+    if (std::memcmp(packs_.data() + at - kSegmentPackSize, packs_.data() + at, ObjectHash::size) >=
+        0)
+      return fail(Code::corrupt, "its packs are out of order");
   return {};
 }
 

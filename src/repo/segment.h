@@ -110,6 +110,7 @@ class Segment {
   Segment(SegmentName name, std::unique_ptr<Mapping> mapping)
       : name_(name), mapping_(std::move(mapping)) {}
   Result<> parse(const RepositoryId& repository);
+  [[nodiscard]] Result<> check_pack_order() const;
   [[nodiscard]] std::uint64_t lower_bound(const ChunkId& id) const;
   [[nodiscard]] std::uint64_t interpolate(const ChunkId& id) const;
   [[nodiscard]] const std::byte* record(std::uint64_t i) const {

@@ -113,14 +113,17 @@ Result<EpochKeys> parent_keys(const Chain& chain, const ChainEpoch& child, const
 }
 
 // A new epoch must go on with what the one before had.
-Result<> check_succession(const ChainEpoch& child, const Held& before, const Held& after) {
+Result<> check_succession(const Chain& chain, const ChainEpoch& child, const Held& before,
+                          const Held& after) {
+  const auto parent_key = open_parent_key(place_of(chain, child), child, after.keys);
+  const bool same_key = parent_key && equal_secret(parent_key->span(), before.keys.key.span());
   const bool same_secret =
       equal_secret(before.keys.account_secret.span(), after.secrets.parent_secret.span());
   const bool same_paper =
       before.secrets.paper != after.secrets.paper ||
       equal_secret(before.secrets.paper_part.span(), after.secrets.paper_part.span());
-  if (same_secret && same_paper) return {};
-  return void_epoch(child, "it does not go on with the secrets of the epoch before");
+  if (same_key && same_secret && same_paper) return {};
+  return void_epoch(child, "it does not go on with the keys of the epoch before");
 }
 
 using HeldEpochs = std::vector<Held>;  // of epochs first .. last
@@ -135,7 +138,7 @@ Result<HeldEpochs> open_forward(const Chain& chain, const Opener& opener, std::s
     if (slot == nullptr) return void_epoch(epoch, "it has no slot for this key");
     HF_ASSIGN(EpochKeys keys, open_own_slot(chain, epoch, *slot, opener, secret.span()));
     HF_ASSIGN(Held held, hold_epoch(chain, epoch, std::move(keys)));
-    if (!out.empty()) HF_TRY(check_succession(epoch, out.back(), held));
+    if (!out.empty()) HF_TRY(check_succession(chain, epoch, out.back(), held));
     if (opener.kind == SlotKind::device) secret = held.keys.account_secret.clone();
     out.push_back(std::move(held));
   }

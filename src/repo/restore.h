@@ -43,16 +43,16 @@ struct RestoreProgress {
 struct RestoreOptions {
   // Path inside the snapshot; "" is all of it. A directory's contents go straight into the target,
   // anything else goes there itself.
-  std::string subtree;
+  std::string subtree{};
   // Empty: everything. Asked for directories too; one that is not wanted is made all the same when
   // something below it is.
-  std::function<bool(const Entry&)> wanted;
+  std::function<bool(const Entry&)> wanted{};
   bool dry_run = false;  // nothing is written, only counted
   bool sync = true;      // syncfs at the end: files are not synced one by one
   // Makes the hasher of a thread that reads restored files back; empty: they are not verified.
-  std::function<ChunkHasher()> verify;
+  std::function<ChunkHasher()> verify{};
   unsigned workers = 2;
-  std::function<void(const RestoreProgress&)> progress;  // on the calling thread
+  std::function<void(const RestoreProgress&)> progress{};  // on the calling thread
 };
 
 struct Incomplete {

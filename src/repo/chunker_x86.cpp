@@ -15,6 +15,7 @@
 
 #define HF_AESNI __attribute__((target("aes,sse4.1")))
 #define HF_VAES256 __attribute__((target("avx2,vaes,aes")))
+#define HF_INLINE __attribute__((always_inline)) inline
 #define HF_VAES512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,vaes,gfni,aes")))
 
 namespace holdfast::chunking {
@@ -65,7 +66,7 @@ std::size_t scan_batches(const State& state, const std::uint8_t* at, std::size_t
 
 // ---- AES-NI
 
-HF_AESNI void rounds8(const State& state, __m128i b[8]) {
+HF_AESNI HF_INLINE void rounds8(const State& state, __m128i b[8]) {
   HF_UNROLL
   for (std::size_t i = 0; i < 8; ++i) b[i] = _mm_xor_si128(b[i], round_key(state, 0));
   HF_UNROLL
@@ -78,7 +79,7 @@ HF_AESNI void rounds8(const State& state, __m128i b[8]) {
 }
 
 // Bit i: block i cuts.
-HF_AESNI unsigned cuts_of_8(const State& state, const std::uint64_t* digests) {
+HF_AESNI HF_INLINE unsigned cuts_of_8(const State& state, const std::uint64_t* digests) {
   __m128i b[8];
   HF_UNROLL
   for (std::size_t i = 0; i < 4; ++i) {
@@ -117,7 +118,7 @@ HF_AESNI void encrypt_aesni(const State& state, const std::uint8_t in[16], std::
 
 // ---- VAES, 256 bits
 
-HF_VAES256 void rounds16(const State& state, __m256i b[8]) {
+HF_VAES256 HF_INLINE void rounds16(const State& state, __m256i b[8]) {
   const auto key = [&](std::size_t r) HF_VAES256 {
     return _mm256_broadcastsi128_si256(
         _mm_load_si128(reinterpret_cast<const __m128i*>(state.round_keys[r])));
@@ -135,7 +136,7 @@ HF_VAES256 void rounds16(const State& state, __m256i b[8]) {
 }
 
 // Bit i: block i cuts. The unpacking works within halves, and the second undoes the first.
-HF_VAES256 unsigned cuts_of_16(const State& state, const std::uint64_t* digests) {
+HF_VAES256 HF_INLINE unsigned cuts_of_16(const State& state, const std::uint64_t* digests) {
   __m256i b[8];
   HF_UNROLL
   for (std::size_t i = 0; i < 4; ++i) {
@@ -202,7 +203,7 @@ HF_VAES512 Keys512 keys512(const State& state) {
 }
 
 // All rounds but the addition of the first key.
-HF_VAES512 __attribute__((always_inline)) inline void rounds32(const Keys512& keys, __m512i b[8]) {
+HF_VAES512 HF_INLINE void rounds32(const Keys512& keys, __m512i b[8]) {
   HF_UNROLL
   for (std::size_t r = 1; r < kRounds; ++r) {
     HF_UNROLL
@@ -213,8 +214,7 @@ HF_VAES512 __attribute__((always_inline)) inline void rounds32(const Keys512& ke
 }
 
 // Byte 8 * v + i of the result: digest i of q[v] cuts. Four vectors of eight digests.
-HF_VAES512 __attribute__((always_inline)) inline std::uint32_t cuts_of_32(const Keys512& keys,
-                                                                          const __m512i q[4]) {
+HF_VAES512 HF_INLINE std::uint32_t cuts_of_32(const Keys512& keys, const __m512i q[4]) {
   __m512i b[8];
   HF_UNROLL
   for (std::size_t i = 0; i < 4; ++i) {
@@ -233,7 +233,7 @@ HF_VAES512 __attribute__((always_inline)) inline std::uint32_t cuts_of_32(const 
 }
 
 // Eight vectors of eight words, seen as a square, turned.
-HF_VAES512 __attribute__((always_inline)) inline void turn_words(__m512i v[8]) {
+HF_VAES512 HF_INLINE void turn_words(__m512i v[8]) {
   __m512i a[8];
   HF_UNROLL
   for (std::size_t i = 0; i < 8; i += 2) {
@@ -274,13 +274,12 @@ HF_VAES512 void turn_bytes(const std::uint8_t* from, std::size_t segment, std::s
   }
 }
 
-HF_VAES512 __attribute__((always_inline)) inline __m512i map(__m512i bytes, std::uint64_t matrix) {
+HF_VAES512 HF_INLINE __m512i map(__m512i bytes, std::uint64_t matrix) {
   return _mm512_gf2p8affine_epi64_epi8(bytes, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
 }
 
 // planes = planes * x^8 + in
-HF_VAES512 __attribute__((always_inline)) inline void push(const State& state, __m512i p[8],
-                                                           __m512i in) {
+HF_VAES512 HF_INLINE void push(const State& state, __m512i p[8], __m512i in) {
   const __m512i top = p[7];
   HF_UNROLL
   for (std::size_t k = 7; k > 0; --k)
@@ -288,15 +287,14 @@ HF_VAES512 __attribute__((always_inline)) inline void push(const State& state, _
   p[0] = _mm512_xor_si512(in, map(top, state.carry_matrix[0]));
 }
 
-HF_VAES512 __attribute__((always_inline)) inline void drop(const State& state, __m512i p[8],
-                                                           __m512i out) {
+HF_VAES512 HF_INLINE void drop(const State& state, __m512i p[8], __m512i out) {
   HF_UNROLL
   for (std::size_t k = 0; k < 8; ++k)
     p[k] = _mm512_xor_si512(p[k], map(out, state.leave_matrix[k]));
 }
 
 // Planes to digests: place i of q[j] is lane 16 * (i / 2) + 2 * j + i % 2.
-HF_VAES512 __attribute__((always_inline)) inline void digests_of(const __m512i p[8], __m512i q[8]) {
+HF_VAES512 HF_INLINE void digests_of(const __m512i p[8], __m512i q[8]) {
   __m512i pairs[8];  // lanes 0 to 7 of each 16 in the first four, the others behind
   HF_UNROLL
   for (std::size_t k = 0; k < 4; ++k) {

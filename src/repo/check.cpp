@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/queue.h"
+
+namespace holdfast {
+
+namespace {
+
+// Ids are PRF outputs: eight bytes of one tell it from the others of a repository well enough to
+// skip what was seen, at a quarter of the memory. A node that is skipped wrongly (once in 2^64 /
+// n^2) would only not be looked at.
+class SeenIds {
+ public:
+  bool insert(const ChunkId& id) {
+    return ids_.insert(load_le<std::uint64_t>(id.bytes.data() + 8)).second;
+  }
+
+ private:
+  std::unordered_set<std::uint64_t> ids_;
+};
+
+class Check {
+ public:
+  Check(Repository& repository, const CheckOptions& options, CheckProgress& progress,
+        const Stop& stop)
+      : repository_(repository), options_(options), progress_(progress), stop_(stop) {}
+
+  Result<CheckReport> run() {
+    HF_ASSIGN(heads_, repository_.heads());
+    for (const std::string& head : heads_.damaged) damage(head);
+    HF_ASSIGN(const auto lists, repository_.sync_index(heads_, stop_));
+    for (const std::string& what : lists) damage(what);
+    HF_TRY(check_packs());
+    if (options_.read_data_percent > 0) HF_TRY(read_packs());
+    for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(check_snapshot(snapshot));
+    if (!bad_chunks_.empty() || tree_damaged_)
+      for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(name_touched(snapshot));
+    report_.snapshots = heads_.snapshots.size();
+    return std::move(report_);
+  }
+
+ private:
+  void damage(std::string what) {
+    const std::lock_guard lock(mutex_);
+    report_.damage.push_back({std::move(what)});
+  }
+
+  // Every pack that counts is there with the size that was listed, and its table holds; the cache
+  // is not believed.
+  Result<> check_packs() {
+    const RepositoryParts& parts = repository_.parts();
+    packs_ = repository_.index().packs();
+    std::unordered_map<ObjectHash, std::uint64_t, IdHash> there;
+    HF_TRY(parts.store.list("packs/", [&](const ObjectInfo& info) -> Result<> {
+      HF_TRY(stop_.check());
+      if (auto pack = parse_pack_name(info.name))
+        there.emplace(*pack, info.size);
+      else
+        damage(std::move(pack).error().what);
+      return {};
+    }));
+    std::vector<ObjectHash> gone;
+    for (const IndexedPack& pack : packs_) {
+      HF_TRY(stop_.check());
+      const auto found = there.find(pack.pack);
+      if (found == there.end()) {
+        damage(fmt::format("pack {}: listed by a snapshot, not in the store", pack.pack.hex()));
+        gone.push_back(pack.pack);
+        continue;
+      }
+      if (found->second != pack.size)
+        damage(fmt::format("pack {}: has {} bytes, {} were written", pack.pack.hex(), found->second,
+                           pack.size));
+      there.erase(found);
+      auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
+      if (table) continue;
+      if (table.error().code == Code::unavailable) return std::unexpected(std::move(table).error());
+      damage(std::move(table).error().what);
+      gone.push_back(pack.pack);
+    }
+    report_.packs = packs_.size();
+    report_.stray_packs = there.size();
+    return gone.empty() ? Result<>() : repository_.index().remove_packs(gone);
+  }
+
+  std::vector<IndexedPack> chosen() {
+    std::vector<IndexedPack> chosen = repository_.index().packs();
+    if (options_.read_data_percent >= 100) return chosen;
+    const auto want = static_cast<std::size_t>(
+        static_cast<double>(chosen.size()) * options_.read_data_percent / 100 + 0.999);
+    for (std::size_t i = 0; i < std::min(want, chosen.size()); ++i) {
+      std::array<std::byte, 8> draw;
+      repository_.parts().random.fill(draw);
+      std::swap(chosen[i], chosen[i + load_le<std::uint64_t>(draw.data()) % (chosen.size() - i)]);
+    }
+    chosen.resize(std::min(want, chosen.size()));
+    return chosen;
+  }
+
+  Result<> read_packs() {
+    const std::vector<IndexedPack> packs = chosen();
+    progress_.packs_total = packs.size();
+    std::atomic<std::size_t> next{0};
+    Result<> result;
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < options_.workers; ++i)
+      threads.emplace_back([&] {
+        FrameReader frames(repository_.parts().keys);
+        for (std::size_t n; (n = next++) < packs.size();)
+          if (auto read = read_pack(packs[n], frames); !read) {
+            const std::lock_guard lock(mutex_);
+            result = std::move(read);
+            next = packs.size();
+          }
+      });
+    for (std::thread& t : threads) t.join();
+    report_.packs_read = packs.size();
+    report_.bytes_read = progress_.bytes;
+    return result;
+  }
+
+  Result<> read_pack(const IndexedPack& pack, FrameReader& frames) {
+    HF_TRY(stop_.check());
+    const RepositoryParts& parts = repository_.parts();
+    HF_ASSIGN(const auto found,
+              verify_pack(parts.store, parts.keys, parts.devices, pack.pack, pack.type, frames));
+    const std::lock_guard lock(mutex_);
+    for (const PackDamage& d : found) {
+      report_.damage.push_back({d.what});
+      bad_chunks_.insert(d.chunks.begin(), d.chunks.end());
+    }
+    ++progress_.packs;
+    progress_.bytes += pack.size;
+    return {};
+  }
+
+  Result<> check_snapshot(const Snapshot& snapshot) {
+    TreeUse use;
+    use.seen = [&](const ChunkId& id) { return !seen_.insert(id); };
+    use.node = [&](const ChunkId& id, ChunkType type) -> Result<> {
+      HF_TRY(stop_.check());
+      if (type != ChunkType::data) {
+        ++report_.nodes;
+        return {};
+      }
+      ++report_.chunks;
+      if (repository_.index().contains(id)) return {};
+      damage(fmt::format("chunk {} of snapshot {}: in no pack that counts", id.hex(),
+                         snapshot.id.brief()));
+      bad_chunks_.insert(id);
+      return {};
+    };
+    use.damaged = [&](const ChunkId&, const Error& error, std::string_view, std::string_view) {
+      tree_damaged_ = true;
+      damage(fmt::format("snapshot {}: {}", snapshot.id.brief(), error.what));
+    };
+    HF_TRY(walk_tree(repository_.nodes(), snapshot.tree, use));
+    ++progress_.snapshots;
+    return {};
+  }
+
+  // Once more without skipping what other snapshots share: every file that a damage touches, in
+  // every snapshot.
+  Result<> name_touched(const Snapshot& snapshot) {
+    TreeUse use;
+    use.entry = [&](const Entry& entry) -> Result<> {
+      HF_TRY(stop_.check());
+      if (entry.type == EntryType::file && touched(entry)) touch(snapshot, "/" + entry.path());
+      return {};
+    };
+    use.damaged = [&](const ChunkId&, const Error&, std::string_view after, std::string_view last) {
+      touch(snapshot, fmt::format("everything behind '/{}' up to {}", after,
+                                  last.empty() ? "the end" : fmt::format("'/{}'", last)));
+    };
+    // Lists are read by touched(); the walk itself need not go into them.
+    return walk_tree(repository_.nodes(), snapshot.tree, use);
+  }
+
+  bool touched(const Entry& entry) {
+    ContentCursor cursor(repository_.nodes(), entry.content);
+    for (;;) {
+      const auto item = cursor.next();
+      if (!item) return true;
+      if (!*item) return false;
+      if ((*item)->chunk && bad_chunks_.contains(*(*item)->chunk)) return true;
+    }
+  }
+
+  void touch(const Snapshot& snapshot, std::string path) {
+    ++report_.touched_count;
+    if (report_.touched.size() < kTouchedListed)
+      report_.touched.push_back({snapshot.id, std::move(path)});
+  }
+
+  Repository& repository_;
+  const CheckOptions& options_;
+  CheckProgress& progress_;
+  const Stop& stop_;
+  HeadList heads_;
+  std::vector<IndexedPack> packs_;
+  std::mutex mutex_;
+  CheckReport report_;
+  std::unordered_set<ChunkId, IdHash> bad_chunks_;
+  bool tree_damaged_ = false;
+  SeenIds seen_;
+};
+
+}  // namespace
+
+Result<CheckReport> check(Repository& repository, const CheckOptions& options,
+                          CheckProgress& progress, const Stop& stop) {
+  return Check(repository, options, progress, stop).run();
+}
+
+}  // namespace holdfast

@@ -152,7 +152,8 @@ class Restorer {
     failed_directory_.reset();
     if (top_entry_ && top_entry_->type != EntryType::directory) return visit_top(visit);
     TreeCursor cursor(nodes_, root_);
-    HF_TRY(cursor.seek(top_, ""));
+    if (!top_.empty())
+      if (const Result<> found = cursor.seek(top_, ""); !found) HF_TRY(tree_error(found.error()));
     for (std::uint64_t count = 0;; ++count) {
       HF_TRY(stop_.check());
       HF_TRY(log_.status());

@@ -95,14 +95,14 @@ class RestoreTest : public TempTree {
     entries_.back().link_target = to;
     return entries_.back();
   }
-  // By insertion: doubled names keep their order.
-  void sort() {
+  // Doubled names keep their order.
+  void sort_by_insertion() {
     for (std::size_t i = 1; i < entries_.size(); ++i)
       for (std::size_t j = i; j > 0 && KeyLess{}(entries_[j], entries_[j - 1]); --j)
         std::swap(entries_[j], entries_[j - 1]);
   }
   TreeRoot tree() {
-    sort();
+    std::ranges::sort(entries_, KeyLess{});
     TreeBuilder builder(nodes_, kTreeKey);
     for (const Entry& entry : entries_) {
       const auto added = builder.add(entry);
@@ -112,7 +112,7 @@ class RestoreTest : public TempTree {
   }
   // One leaf as it is, whatever the builder would say.
   TreeRoot forged() {
-    sort();
+    sort_by_insertion();
     const Bytes leaf = encode_leaf({entries_});
     return {*nodes_.put(ChunkType::leaf, leaf), 0, entries_.size()};
   }
@@ -177,8 +177,8 @@ TEST_F(RestoreTest, a_large_file_and_one_with_holes) {
   }
   file("large", pieces);
   Entry sparse = at("sparse", EntryType::file);
-  sparse.size = (64U << 20) + 6;
-  sparse.content.items = {{32U << 20, std::nullopt}, chunks_.put("middle"), {32U << 20, {}}};
+  sparse.size = (8U << 20) + 6;
+  sparse.content.items = {{4U << 20, std::nullopt}, chunks_.put("middle"), {4U << 20, {}}};
   add(sparse);
   const TreeRoot root = tree();
   RestoreOptions options;
@@ -187,7 +187,7 @@ TEST_F(RestoreTest, a_large_file_and_one_with_holes) {
   EXPECT_EQ(all_, "");
   EXPECT_EQ(report.verified, 2U);
   EXPECT_EQ(get(target("large")), whole);
-  EXPECT_EQ(status(target("sparse")).st_size, (64L << 20) + 6);
+  EXPECT_EQ(status(target("sparse")).st_size, (8L << 20) + 6);
   EXPECT_LT(status(target("sparse")).st_blocks, 2048);
   EXPECT_EQ(count(target("")), 2U);
 }
@@ -460,7 +460,7 @@ TEST_F(RestoreTest, RST_13_lengths_that_lie_leave_no_file) {
 }
 
 TEST_F(RestoreTest, RST_13_a_damaged_node_costs_what_is_in_it) {
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     const std::string d = "d" + std::to_string(i % 100);
     if (i < 100) dir(d);
     file(d + "/" + std::to_string(i), {std::to_string(i)});
@@ -469,12 +469,12 @@ TEST_F(RestoreTest, RST_13_a_damaged_node_costs_what_is_in_it) {
   int n = 0;
   for (auto& [key, node] : nodes_.nodes)
     if (key.first == ChunkType::leaf && ++n % 10 == 0) node.clear();
-  ASSERT_GT(n, 20);
+  ASSERT_GT(n, 10);
   const RestoreReport report = run_ok(root);
   EXPECT_EQ(report.damaged_count, static_cast<std::uint64_t>(n / 10));
   EXPECT_EQ(report.incomplete_count, report.damaged_count) << all_;
-  EXPECT_GT(report.files, 1000U);
-  EXPECT_LT(report.files, 2000U);
+  EXPECT_GT(report.files, 500U);
+  EXPECT_LT(report.files, 1000U);
 }
 
 TEST_F(RestoreTest, left_out_is_counted_and_named) {

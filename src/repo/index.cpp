@@ -66,7 +66,7 @@ class TieredIndex final : public Index {
 
   Result<> load();
 
-  bool contains(const ChunkId& id) override { return find(id).has_value(); }
+  bool contains(const ChunkId& id) override;
   std::optional<ChunkPlace> find(const ChunkId& id) override;
   Result<> add(const PackTable& table) override;
   bool has_pack(const ObjectHash& pack) override;
@@ -82,7 +82,9 @@ class TieredIndex final : public Index {
   Result<bool> load_segment(const SegmentName& name);
   Result<> drop_replaced();
 
-  std::optional<ChunkPlace> lookup(const ChunkId& id, bool& lie_met);
+  // `found(record, segment)`, with null for the table, while the lock is held. True: it was called.
+  template <class Found>
+  bool lookup(const ChunkId& id, Found&& found);
   void drop_liars();  // change_ is held
 
   [[nodiscard]] bool in_segments(const ObjectHash& pack) const;
@@ -183,29 +185,42 @@ Result<> TieredIndex::drop_replaced() {
 
 // ---- looking up
 
+bool TieredIndex::contains(const ChunkId& id) {
+  // Not by find(): reading the pack's hash would be one more cache miss.
+  return lookup(id, [](const SegmentRecord&, const Segment*) {});
+}
+
 std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
+  ChunkPlace place{};
+  const bool there = lookup(id, [&](const SegmentRecord& record, const Segment* segment) {
+    const SegmentPack pack = segment ? segment->pack(record.pack) : new_packs_[record.pack];
+    place = {.pack = pack.pack.pack, .frame = record.frame, .slot = record.slot};
+  });
+  return there ? std::optional(place) : std::nullopt;
+}
+
+template <class Found>
+bool TieredIndex::lookup(const ChunkId& id, Found&& found) {
   bool lie_met = false;
-  auto place = lookup(id, lie_met);
+  bool there = false;
+  {
+    const std::shared_lock lock(mutex_);
+    if (const auto record = table_.find(id)) return found(*record, nullptr), true;
+    // All blocks are on their way before the first is looked at.
+    for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
+    for (auto at = segments_.begin(); at != segments_.end() && !there; ++at) {
+      if (!(*at)->filter().may_contain(id)) continue;
+      const auto record = (*at)->find(id, removed_);
+      there = record.has_value();
+      if (there) found(*record, at->get());
+      lie_met = lie_met || (*at)->lies();
+    }
+  }
   if (lie_met) {
     const std::lock_guard change(change_);
     drop_liars();
   }
-  return place;
-}
-
-std::optional<ChunkPlace> TieredIndex::lookup(const ChunkId& id, bool& lie_met) {
-  const std::shared_lock lock(mutex_);
-  if (const auto found = table_.find(id))
-    return ChunkPlace{
-        .pack = new_packs_[found->pack].pack.pack, .frame = found->frame, .slot = found->slot};
-  // All blocks are on their way before the first is looked at.
-  for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
-  for (const auto& segment : segments_) {
-    if (!segment->filter().may_contain(id)) continue;
-    if (const auto place = segment->find(id, removed_)) return place;
-    lie_met = lie_met || segment->lies();
-  }
-  return std::nullopt;
+  return there;
 }
 
 void TieredIndex::drop_liars() {

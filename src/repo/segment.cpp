@@ -272,7 +272,7 @@ std::uint64_t Segment::lower_bound(const ChunkId& id) const {
   return low;
 }
 
-std::optional<ChunkPlace> Segment::find(const ChunkId& id, const PackSet& removed) {
+std::optional<SegmentRecord> Segment::find(const ChunkId& id, const PackSet& removed) {
   if (lies()) return std::nullopt;
   const std::uint64_t begin = lower_bound(id);
   for (std::uint64_t i = begin; i < record_count_ && i < begin + kCopiesMax; ++i) {
@@ -282,9 +282,7 @@ std::optional<ChunkPlace> Segment::find(const ChunkId& id, const PackSet& remove
       mark_lying();
       return std::nullopt;
     }
-    const ObjectHash pack = this->pack(found.pack).pack.pack;
-    if (removed.empty() || !removed.contains(pack))
-      return ChunkPlace{.pack = pack, .frame = found.frame, .slot = found.slot};
+    if (removed.empty() || !removed.contains(pack(found.pack).pack.pack)) return found;
   }
   return std::nullopt;
 }

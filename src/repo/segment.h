@@ -89,7 +89,7 @@ class Segment {
   // For prefetching, then asking.
   [[nodiscard]] const FilterView& filter() const { return filter_; }
   // The newest copy that is not in a removed pack.
-  [[nodiscard]] std::optional<ChunkPlace> find(const ChunkId& id, const PackSet& removed);
+  [[nodiscard]] std::optional<SegmentRecord> find(const ChunkId& id, const PackSet& removed);
   [[nodiscard]] std::optional<std::uint32_t> find_pack(const ObjectHash& pack) const;
   [[nodiscard]] SegmentPack pack(std::uint32_t number) const;
   [[nodiscard]] std::uint32_t pack_count() const { return pack_count_; }

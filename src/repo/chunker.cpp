@@ -29,17 +29,17 @@ using Context = std::unique_ptr<EVP_CIPHER_CTX, FreeContext>;
 const Path* built(ChunkerPath path) {
   switch (path) {
     case ChunkerPath::portable:
-      return &chunking::kPortable;
+      return &chunking::portable_path;
 #if defined(__x86_64__)
     case ChunkerPath::aesni:
-      return &chunking::kAesni;
+      return &chunking::aesni_path;
     case ChunkerPath::vaes256:
-      return &chunking::kVaes256;
+      return &chunking::vaes256_path;
     case ChunkerPath::vaes512:
-      return &chunking::kVaes512;
+      return &chunking::vaes512_path;
 #elif defined(__aarch64__)
     case ChunkerPath::arm_aes:
-      return &chunking::kArmAes;
+      return &chunking::arm_aes_path;
 #endif
     default:
       return nullptr;
@@ -78,8 +78,6 @@ Context keyed_aes(const std::uint8_t* key) {
 }
 
 }  // namespace
-
-const ChunkerLimits kChunkerLimits{.min = 1U << 14, .max = 1U << 18, .average = 1U << 15};
 
 bool chunker_path_available(ChunkerPath path) {
   if (path == ChunkerPath::automatic) return true;

@@ -14,13 +14,14 @@ namespace holdfast {
 
 inline constexpr std::size_t kChunkWindow = 64;
 
-// Chosen by measurement (docs/adr). A rule of the format: other values cut elsewhere.
+// Chosen by measurement (docs/adr/0003-cuts.md). A rule of the format: other values cut elsewhere.
 struct ChunkerLimits {
   std::uint32_t min;      // no chunk but a file's last is shorter
   std::uint32_t max;      // none is longer; at most kChunkMax
   std::uint32_t average;  // power of two: beyond min a cut is 1 in `average`
 };
-extern const ChunkerLimits kChunkerLimits;
+inline constexpr ChunkerLimits kChunkerLimits{
+    .min = 1U << 14, .max = 1U << 18, .average = 1U << 15};
 inline constexpr std::size_t kChunkMax = 1U << 20;
 
 // Ways to compute the same cuts. `automatic` takes the fastest that this CPU has.

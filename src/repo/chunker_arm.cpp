@@ -91,7 +91,7 @@ bool has_aes() { return (getauxval(AT_HWCAP) & kHwcapAes) != 0; }
 
 }  // namespace
 
-const Path kArmAes{has_aes, expand, scan, encrypt};
+const Path arm_aes_path{has_aes, expand, scan, encrypt};
 
 }  // namespace holdfast::chunking
 #endif

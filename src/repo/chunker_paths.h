@@ -43,11 +43,11 @@ struct Path {
   void (*encrypt)(const State& state, const std::uint8_t in[16], std::uint8_t out[16]);
 };
 
-extern const Path kPortable;
+extern const Path portable_path;
 #if defined(__x86_64__)
-extern const Path kAesni, kVaes256, kVaes512;
+extern const Path aesni_path, vaes256_path, vaes512_path;
 #elif defined(__aarch64__)
-extern const Path kArmAes;
+extern const Path arm_aes_path;
 #endif
 
 // Digests of `count` windows by tables, four at a time to hide latency. Same contract as Scan.

@@ -65,6 +65,6 @@ void expand_nothing(const std::uint8_t*, std::uint8_t (*)[16]) {}  // OpenSSL ke
 
 }  // namespace
 
-const Path kPortable{[] { return true; }, expand_nothing, scan, encrypt};
+const Path portable_path{[] { return true; }, expand_nothing, scan, encrypt};
 
 }  // namespace holdfast::chunking

@@ -145,10 +145,10 @@ TEST(Chunker, block_functions_are_AES_128) {
        "3925841d02dc09fbdc118597196a0b32"},  // FIPS-197, B
   };
 #if defined(__x86_64__)
-  const chunking::Path* const paths[] = {&chunking::kAesni, &chunking::kVaes256,
-                                         &chunking::kVaes512};
+  const chunking::Path* const paths[] = {&chunking::aesni_path, &chunking::vaes256_path,
+                                         &chunking::vaes512_path};
 #else
-  const chunking::Path* const paths[] = {&chunking::kArmAes};
+  const chunking::Path* const paths[] = {&chunking::arm_aes_path};
 #endif
   for (const chunking::Path* path : paths) {
     if (!path->available()) continue;

@@ -91,7 +91,7 @@ HF_AESNI HF_INLINE unsigned cuts_of_8(const State& state, const std::uint64_t* d
   const __m128i mask = _mm_set1_epi64x(static_cast<long long>(state.mask));
   unsigned cuts = 0;
   HF_UNROLL
-  for (unsigned i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const __m128i two = _mm_and_si128(_mm_unpacklo_epi64(b[2 * i], b[2 * i + 1]), mask);
     const __m128i none = _mm_cmpeq_epi64(two, _mm_setzero_si128());
     cuts |= static_cast<unsigned>(_mm_movemask_pd(_mm_castsi128_pd(none))) << (2 * i);
@@ -148,7 +148,7 @@ HF_VAES256 HF_INLINE unsigned cuts_of_16(const State& state, const std::uint64_t
   const __m256i mask = _mm256_set1_epi64x(static_cast<long long>(state.mask));
   unsigned cuts = 0;
   HF_UNROLL
-  for (unsigned i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const __m256i four = _mm256_and_si256(_mm256_unpacklo_epi64(b[2 * i], b[2 * i + 1]), mask);
     const __m256i none = _mm256_cmpeq_epi64(four, _mm256_setzero_si256());
     cuts |= static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(none))) << (4 * i);
@@ -225,7 +225,7 @@ HF_VAES512 HF_INLINE std::uint32_t cuts_of_32(const Keys512& keys, const __m512i
   rounds32(keys, b);
   std::uint32_t cuts = 0;
   HF_UNROLL
-  for (unsigned i = 0; i < 4; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const __m512i eight = _mm512_unpacklo_epi64(b[2 * i], b[2 * i + 1]);
     cuts |= std::uint32_t{_mm512_testn_epi64_mask(eight, keys.mask)} << (8 * i);
   }
@@ -400,9 +400,9 @@ bool has_vaes512() {
 
 }  // namespace
 
-const Path kAesni{has_aesni, expand, scan_batches<first_hit_aesni>, encrypt_aesni};
-const Path kVaes256{has_vaes256, expand, scan_batches<first_hit_vaes256>, encrypt_vaes256};
-const Path kVaes512{has_vaes512, expand, scan_vaes512, encrypt_vaes512};
+const Path aesni_path{has_aesni, expand, scan_batches<first_hit_aesni>, encrypt_aesni};
+const Path vaes256_path{has_vaes256, expand, scan_batches<first_hit_vaes256>, encrypt_vaes256};
+const Path vaes512_path{has_vaes512, expand, scan_vaes512, encrypt_vaes512};
 
 }  // namespace holdfast::chunking
 #endif

@@ -58,6 +58,10 @@ Bytes encode_header(const Header& header) {
   return out;
 }
 
+bool is_zero(ByteSpan bytes) {
+  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
+}
+
 // The check is no secret: it tells a damaged header from one that somebody made.
 Result<Header> read_header(ByteSpan file) {
   if (file.size() < kHeaderSize || file.size() > kKeyFileMax) return not_open();
@@ -76,11 +80,12 @@ Result<Header> read_header(ByteSpan file) {
   header.parameters.memory_bytes = in.u64();
   std::ranges::copy(in.take(16), header.parameters.salt.begin());
   header.length = in.u32();
-  const bool zeros = std::ranges::all_of(zero, [](std::byte b) { return b == std::byte{0}; });
-  if (form > 1 || suite != static_cast<std::uint8_t>(Suite::chacha20_poly1305) || !zeros ||
+  if (form > 1 || suite != static_cast<std::uint8_t>(Suite::chacha20_poly1305) || !is_zero(zero) ||
       header.length != file.size() - kHeaderSize)
     return not_open();
   header.form = static_cast<Form>(form);
+  const bool parameters = !is_zero(file.subspan(16, 32));
+  if (header.form == Form::plain && parameters) return not_open();
   return header;
 }
 

@@ -121,6 +121,13 @@ TEST(KeyFile, the_header_is_bound_even_when_its_check_is_made_anew) {
   EXPECT_THAT(open_key_file(file, "p").error().what, HasSubstr("update holdfast"));
 }
 
+TEST(KeyFile, a_plain_file_has_no_parameters) {
+  Bytes file = copy(plain_key_file(example()).span());
+  file[20] = std::byte{1};
+  renew_check(file);
+  EXPECT_EQ(open_key_file(file, {}).error().code, Code::denied);
+}
+
 TEST(KeyFile, ACC_07_parameters_below_the_floor_or_above_the_ceiling_are_refused) {
   for (const std::uint64_t memory : {std::uint64_t{8192}, std::uint64_t{1} << 50}) {
     Bytes file = *sealed_key_file(example(), "p", cheapest());

@@ -106,6 +106,7 @@ class Chain {
 
  private:
   friend class ChainVerifier;
+  friend struct ChainTestAccess;  // account/ tests epochs that no entry opens yet
   Chain() = default;
   AccountId account_;
   OrderingPlace place_;

@@ -104,14 +104,12 @@ TEST(PackAttack, every_flipped_bit_is_found_and_never_restored) {
   const ObjectHash name = Forger::name(pack);
   ASSERT_TRUE(look(r, name, pack).all_well());
   for (std::size_t i = 0; i < pack.size(); ++i) {
-    for (const int bit : {0, 7}) {
-      Bytes bad = pack;
-      bad[i] ^= static_cast<std::byte>(1 << bit);
-      const Seen seen = look(r, name, bad);
-      EXPECT_FALSE(seen.all_well()) << "byte " << i << " bit " << bit;
-      for (std::size_t f = 0; f < seen.frames.size(); ++f)
-        if (seen.frames[f]) EXPECT_EQ(*seen.frames[f], frames[f].stored);
-    }
+    Bytes bad = pack;
+    bad[i] ^= static_cast<std::byte>(1U << (i % 8));
+    const Seen seen = look(r, name, bad);
+    EXPECT_FALSE(seen.all_well()) << "byte " << i;
+    for (std::size_t f = 0; f < seen.frames.size(); ++f)
+      EXPECT_EQ(seen.frames[f].value_or(frames[f].stored), frames[f].stored);
   }
 }
 
@@ -418,7 +416,7 @@ TEST(PackAttack, DOS_03_every_length_and_count_set_to_what_overflows) {
       };
       const Bytes pack =
           Forger(r, ObjectType::data_pack, noise(32, 1)).pack(three_frames(r, 1), lies);
-      if (!same) EXPECT_NE(refusal(r, pack), "accepted") << field << " = " << value;
+      EXPECT_EQ(refusal(r, pack) == "accepted", same) << field << " = " << value;
     }
   }
   for (const std::size_t field : {12UL, 16UL, 20UL}) {
@@ -427,8 +425,9 @@ TEST(PackAttack, DOS_03_every_length_and_count_set_to_what_overflows) {
       lies.footer = [&](Bytes& footer) { store_le(footer.data() + field, value); };
       const Bytes pack =
           Forger(r, ObjectType::data_pack, noise(32, 1)).pack(three_frames(r, 1), lies);
-      if (field != 20 || value != 0)
-        EXPECT_THAT(refusal(r, pack), HasSubstr("footer")) << field << " = " << value;
+      const bool same = field == 20 && value == 0;
+      EXPECT_THAT(refusal(r, pack), HasSubstr(same ? "accepted" : "footer"))
+          << field << " = " << value;
     }
   }
 }

@@ -4,16 +4,11 @@
 // changes any more. Nothing is remembered between them, so memory does not grow with the tree.
 #include "repo/restore.h"
 
-#include <unordered_map>
-
-#include "crypto/hash.h"
 #include "repo/restore_files.h"
 
 namespace holdfast {
 namespace {
 
-// Groups of hard links of which not all members were seen yet; more are restored as files.
-constexpr std::size_t kLinkGroupsMax = 100'000;
 constexpr std::uint32_t kLockingFlags = 0x30;  // FS_IMMUTABLE_FL | FS_APPEND_FL
 constexpr std::uint64_t kProgressEvery = 256;  // entries
 
@@ -22,60 +17,6 @@ bool is_below(std::string_view directory, std::string_view top) {
   return directory.size() > top.size() && directory.starts_with(top) &&
          directory[top.size()] == '/';
 }
-
-Hash256 digest_of(const Entry& entry) {
-  Bytes bytes;
-  Writer writer(bytes);
-  writer.u64(entry.size);
-  if (entry.content.root) writer.raw(entry.content.root->id.span());
-  for (const ContentItem& item : entry.content.items) {
-    writer.u64(item.length);
-    if (item.chunk) writer.raw(item.chunk->span());
-  }
-  return sha256(bytes);
-}
-
-class LinkGroups {
- public:
-  struct Place {
-    std::shared_ptr<LinkGroup> group;  // null: restored as a file of its own
-    bool first = false;
-    bool left_out = false;  // it should have been a link
-  };
-  Place place(const Entry& entry) {
-    if (entry.links < 2) return {};
-    const Key key{entry.device, entry.inode};
-    const auto found = groups_.find(key);
-    const Hash256 content = digest_of(entry);
-    if (found == groups_.end()) {
-      if (groups_.size() == kLinkGroupsMax) return {nullptr, false, true};
-      auto group = std::make_shared<LinkGroup>(entry.directory, entry.name, content);
-      groups_.emplace(key, Open{group, entry.links - 1});
-      return {group, true, false};
-    }
-    Open& open = found->second;
-    if (open.group->content != content) return {nullptr, false, true};
-    const auto group = open.group;
-    if (--open.missing == 0) groups_.erase(found);
-    return {group, false, false};
-  }
-
- private:
-  struct Key {
-    std::uint64_t device, inode;
-    bool operator==(const Key&) const = default;
-  };
-  struct KeyHash {
-    std::size_t operator()(const Key& key) const {
-      return std::hash<std::uint64_t>{}(key.device * 0x9E3779B97F4A7C15U + key.inode);
-    }
-  };
-  struct Open {
-    std::shared_ptr<LinkGroup> group;
-    std::uint32_t missing;
-  };
-  std::unordered_map<Key, Open, KeyHash> groups_;
-};
 
 class Restorer {
  public:

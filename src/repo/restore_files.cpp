@@ -84,19 +84,6 @@ RestoreProgress RestoreLog::progress() {
   return {.files = report_.files + report_.kept, .bytes = report_.bytes};
 }
 
-void LinkGroup::settle(std::optional<FileIdentity> identity) {
-  const std::lock_guard lock(mutex_);
-  done_ = true;
-  identity_ = identity;
-  settled_.notify_all();
-}
-
-std::optional<FileIdentity> LinkGroup::wait() {
-  std::unique_lock lock(mutex_);
-  settled_.wait(lock, [&] { return done_; });
-  return identity_;
-}
-
 // A file that several workers write. Whoever lets go of it last commits it.
 struct LargeFile {
   FileJob job;

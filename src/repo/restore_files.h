@@ -5,12 +5,11 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <mutex>
-#include <optional>
 #include <thread>
 #include <variant>
 
 #include "base/queue.h"
+#include "repo/link_groups.h"
 #include "repo/restore.h"
 
 namespace holdfast {
@@ -43,24 +42,6 @@ class RestoreLog {
   std::optional<LeftOut> hard_links_;
   std::optional<Error> error_;
   std::atomic<bool> aborted_{false};
-};
-
-// Files that are one file (hard links). The first in the order of the tree is restored, the others
-// wait for it: it always stands before them in the queue.
-class LinkGroup {
- public:
-  LinkGroup(std::string directory, std::string name, Hash256 content)
-      : directory(std::move(directory)), name(std::move(name)), content(content) {}
-  const std::string directory, name;
-  const Hash256 content;  // two entries that say they are one file must agree on what is in it
-  void settle(std::optional<FileIdentity> identity);
-  std::optional<FileIdentity> wait();  // nothing: the first one was not restored
-
- private:
-  std::mutex mutex_;
-  std::condition_variable settled_;
-  bool done_ = false;
-  std::optional<FileIdentity> identity_;
 };
 
 struct FileJob {

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/link_groups.h"
+
+#include "crypto/hash.h"
+
+namespace holdfast {
+namespace {
+
+Hash256 digest_of(const Entry& entry) {
+  Bytes bytes;
+  Writer writer(bytes);
+  writer.u64(entry.size);
+  if (entry.content.root) writer.raw(entry.content.root->id.span());
+  for (const ContentItem& item : entry.content.items) {
+    writer.u64(item.length);
+    if (item.chunk) writer.raw(item.chunk->span());
+  }
+  return sha256(bytes);
+}
+
+}  // namespace
+
+void LinkGroup::settle(std::optional<FileIdentity> identity) {
+  const std::lock_guard lock(mutex_);
+  done_ = true;
+  identity_ = identity;
+  settled_.notify_all();
+}
+
+std::optional<FileIdentity> LinkGroup::wait() {
+  std::unique_lock lock(mutex_);
+  settled_.wait(lock, [&] { return done_; });
+  return identity_;
+}
+
+LinkGroups::Place LinkGroups::place(const Entry& entry) {
+  if (entry.links < 2) return {};
+  const Key key{entry.device, entry.inode};
+  const auto found = groups_.find(key);
+  const Hash256 content = digest_of(entry);
+  if (found == groups_.end()) {
+    if (groups_.size() == kLinkGroupsMax) return {nullptr, false, true};
+    auto group = std::make_shared<LinkGroup>(entry.directory, entry.name, content);
+    groups_.emplace(key, Open{group, entry.links - 1});
+    return {group, true, false};
+  }
+  Open& open = found->second;
+  if (open.group->content != content) return {nullptr, false, true};
+  const auto group = open.group;
+  if (--open.missing == 0) groups_.erase(found);
+  return {group, false, false};
+}
+
+}  // namespace holdfast

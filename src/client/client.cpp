@@ -417,11 +417,11 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                          "cut off or forked. Nothing was written",
                                          position));
   };
-  HF_ASSIGN(
-      client->repository_,
-      Repository::open({store, client->state_, client->cache_, client->keys_,
-                        client->device_lookup(), check_chain, client->device_.id, client->signer_,
-                        world.random, world.clock, options.index, options.reader}));
+  HF_ASSIGN(client->repository_,
+            Repository::open({store, client->state_, client->cache_, client->keys_,
+                              client->device_lookup(), check_chain, client->chain_->position(),
+                              client->chain_->newest_hash(), client->device_.id, client->signer_,
+                              world.random, world.clock, options.index, options.reader}));
   return client;
 }
 

@@ -70,15 +70,19 @@ class TreeSink : public NodeSink {
 class Workers {
  public:
   Workers(ChunkWriter& writer, unsigned count) : writer_(writer), queue_(kBatches) {
+    if (count == 0) inline_lane_.emplace(writer, ObjectType::data_pack);
     for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { run(); });
   }
-  ~Workers() { close(); }
+  ~Workers() { [[maybe_unused]] const Result<> result = close(); }
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
   void send(Batch& batch) {
     batch.sent = true;
-    queue_.push(&batch);
+    if (inline_lane_)
+      finish(batch, process(*inline_lane_, batch));
+    else
+      queue_.push(&batch);
   }
   bool done(const Batch& batch) {
     const std::lock_guard lock(mutex_);
@@ -94,6 +98,8 @@ class Workers {
     queue_.close();
     for (std::thread& t : threads_)
       if (t.joinable()) t.join();
+    if (inline_lane_ && error_) note(inline_lane_->flush());
+    inline_lane_.reset();
     return error_;
   }
 
@@ -131,6 +137,7 @@ class Workers {
   std::mutex mutex_;
   std::condition_variable ready_;
   Result<> error_;
+  std::optional<ChunkWriter::Lane> inline_lane_;
   std::vector<std::thread> threads_;
 };
 
@@ -150,11 +157,12 @@ class Before {
     started_ = parent->started;
   }
   // The entry of the same key, or null. A damaged node costs only that its files are read again.
-  const Entry* find(const Entry& now) {
+  Result<const Entry*> find(const Entry& now) {
     while (cursor_) {
       if (!ahead_) {
         auto next = cursor_->next();
-        if (!next) continue;
+        if (!next && next.error().code == Code::corrupt) continue;
+        if (!next) return next;
         current_ = *next;
         if (current_ == nullptr) break;
         ahead_ = true;
@@ -201,7 +209,7 @@ class Run {
       HF_TRY(stop_.check());
       HF_ASSIGN(const Entry* now, source_.next());
       if (now == nullptr) return {};
-      const Entry* old = before_.find(*now);
+      HF_ASSIGN(const Entry* old, before_.find(*now));
       count(*now, old != nullptr, old != nullptr && same_object(*old, *now) && !before_.racy(*old));
     }
   }
@@ -234,7 +242,7 @@ class Run {
       if (now == nullptr) break;
       note_owner(*now);
       progress_.set_current(*now);
-      const Entry* old = before_.find(*now);
+      HF_ASSIGN(const Entry* old, before_.find(*now));
       HF_ASSIGN(const bool unchanged, reuse(old, *now));
       count(*now, old != nullptr, unchanged);
       if (!unchanged) HF_TRY(take(*now));

@@ -456,6 +456,8 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   snapshot.previous_number = previous_number_;
   snapshot.session_nonce = record_.nonce;
   snapshot.epoch = parts.keys.newest;
+  snapshot.chain_position = parts.chain_position;
+  snapshot.chain_hash = parts.chain_hash;
   const SealedHead head = seal_head(snapshot, parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(head_name(snapshot.device, snapshot.number), head.object);
   if (!put && put.error().code == Code::conflict)

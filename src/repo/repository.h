@@ -23,6 +23,9 @@ struct RepositoryParts {
   // Compares the chain position and hash that a head names with the verified chain: Code::alarm
   // when the chain is shorter or another (fork, or a chain that was cut off).
   std::function<Result<>(std::uint64_t position, const EntryHash& hash)> check_chain;
+  // The newest entry of that chain: what new heads name.
+  std::uint64_t chain_position;
+  EntryHash chain_hash;
   DeviceId device;  // this one
   const Signer& signer;
   Random& random;

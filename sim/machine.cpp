@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "machine.h"
+
+#include <algorithm>
+#include <set>
+
+namespace holdfast::sim {
+
+namespace {
+
+Entry base_entry(const std::string& path, EntryType type) {
+  Entry entry;
+  const std::size_t slash = path.rfind('/');
+  entry.directory = slash == std::string::npos ? "" : path.substr(0, slash);
+  entry.name = slash == std::string::npos ? path : path.substr(slash + 1);
+  entry.type = type;
+  entry.mode = type == EntryType::directory ? 0755 : 0644;
+  entry.inode = std::hash<std::string>{}(path) >> 1;
+  return entry;
+}
+
+}  // namespace
+
+SimSource::SimSource(const SimTree& tree) : tree_(tree) {
+  std::set<std::string> directories;
+  for (const auto& [path, file] : tree) {
+    for (std::size_t at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1))
+      directories.insert(path.substr(0, at));
+    Entry entry = base_entry(path, EntryType::file);
+    entry.size = file.content.size();
+    entry.uid = entry.gid = file.uid;
+    entry.mtime = entry.ctime = {static_cast<std::int64_t>(1'000'000'000 + file.version), 5};
+    entries_.push_back(std::move(entry));
+  }
+  for (const std::string& path : directories)
+    entries_.push_back(base_entry(path, EntryType::directory));
+  std::ranges::sort(entries_, [](const Entry& a, const Entry& b) {
+    return compare_keys(a.directory, a.name, b.directory, b.name) < 0;
+  });
+}
+
+Result<const Entry*> SimSource::next() {
+  return next_ < entries_.size() ? &entries_[next_++] : nullptr;
+}
+
+Result<> SimSource::open() {
+  file_ = &tree_.at(entries_[next_ - 1].path());
+  read_ = 0;
+  return {};
+}
+
+Result<ReadPiece> SimSource::read(MutableByteSpan buffer) {
+  const std::size_t n = std::min(buffer.size(), file_->content.size() - read_);
+  if (n == 0) return ReadPiece{};
+  std::memcpy(buffer.data(), file_->content.data() + read_, n);
+  read_ += n;
+  return ReadPiece{ReadPiece::Kind::data, n};
+}
+
+Result<bool> SimSource::finish(Entry& entry) {
+  entry.size = file_->content.size();
+  return false;
+}
+
+Result<InitReport> Machine::init(ObjectStore& store) {
+  InitOptions options{.device_name = name,
+                      .passphrase = std::nullopt,
+                      .suite = Suite::aes_256_gcm,
+                      .give_paper_key = {}};
+  options.give_paper_key = [&](const PaperKey& key, const AccountId&) -> Result<> {
+    paper = key.clone();
+    return {};
+  };
+  return init_repository(store, home(), {}, options, {random, clock});
+}
+
+Result<RecoverReport> Machine::recover(ObjectStore& store, const PaperKey& key) {
+  return recover_home(store, home(), ParsedPaperKey{key.clone(), std::nullopt},
+                      {.device_name = name, .passphrase = std::nullopt}, {random, clock});
+}
+
+Result<std::unique_ptr<Client>> Machine::open(ObjectStore& store) {
+  // Small limits, so that segments and tiers are exercised by few chunks.
+  ClientOptions options;
+  options.index = {.table_chunks_max = 64, .tier_ratio = 3};
+  return Client::open(store, home(), {}, {random, clock}, options);
+}
+
+Result<Snapshot> Machine::backup(ObjectStore& store) {
+  HF_ASSIGN(const auto client, open(store));
+  HF_ASSIGN(const HeadList heads, client->repository().heads());
+  const Stop stop;
+  HF_ASSIGN([[maybe_unused]] const auto damaged, client->repository().sync_index(heads, stop));
+  SimSource source(tree);
+  SimOwners owners;
+  BackupProgress progress;
+  BackupOptions options;
+  options.paths = {"/" + name};
+  options.host = name;
+  options.program = "sim";
+  options.workers = 0;
+  HF_ASSIGN(const BackupReport report,
+            holdfast::backup(client->repository(), heads, source, owners, options, progress, stop));
+  return *report.snapshot;
+}
+
+Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot) {
+  SimTree tree;
+  TreeCursor cursor(repository.nodes(), snapshot.tree);
+  for (;;) {
+    HF_ASSIGN(const Entry* entry, cursor.next());
+    if (entry == nullptr) return tree;
+    if (entry->type != EntryType::file) continue;
+    SimFile file{.content = {},
+                 .version = static_cast<std::uint64_t>(entry->mtime.seconds - 1'000'000'000),
+                 .uid = entry->uid};
+    ContentCursor content(repository.nodes(), entry->content);
+    for (;;) {
+      HF_ASSIGN(const auto item, content.next());
+      if (!item) break;
+      if (!item->chunk) {
+        file.content.append(item->length, '\0');
+        continue;
+      }
+      HF_ASSIGN(const ChunkReader::Chunk chunk,
+                repository.reader().get(*item->chunk, ChunkType::data));
+      file.content += as_text(chunk.bytes);
+    }
+    HF_TRY(content.check_size(entry->size));
+    tree.emplace(entry->path(), std::move(file));
+  }
+}
+
+namespace {
+
+std::string make_content(SeededRandom& random) {
+  const std::size_t size = random.below(8) == 0 ? random.below(200'000) : random.below(3000);
+  std::string content(size, '\0');
+  // Text of few letters compresses; one file in three does not.
+  const bool noise = random.below(3) == 0;
+  for (char& c : content) c = static_cast<char>(noise ? random.next() : 'a' + random.below(4));
+  return content;
+}
+
+}  // namespace
+
+SimTree make_tree(SeededRandom& random, std::size_t files) {
+  SimTree tree;
+  for (std::size_t i = 0; i < files; ++i)
+    tree["d" + std::to_string(random.below(4)) + "/e" + std::to_string(random.below(3)) + "/f" +
+         std::to_string(i)] = {make_content(random), random.below(1000),
+                               static_cast<std::uint32_t>(1000 + random.below(2))};
+  return tree;
+}
+
+void change_tree(SimTree& tree, SeededRandom& random) {
+  for (auto at = tree.begin(); at != tree.end();) {
+    const std::uint64_t fate = random.below(10);
+    if (fate == 0) {
+      at = tree.erase(at);
+      continue;
+    }
+    if (fate == 1) {
+      at->second.content = make_content(random);
+      at->second.version += 1 + random.below(1000);
+    }
+    ++at;
+  }
+  tree["d9/new" + std::to_string(random.below(1000))] = {make_content(random), random.below(1000),
+                                                         1000};
+}
+
+}  // namespace holdfast::sim

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Machines of a simulated world: a home in memory, a tree in memory, and the real client and engine
+// between them and a store. Everything follows from one seed.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "base/memory_folder.h"
+#include "base/seeded_random.h"
+#include "client/client.h"
+#include "repo/backup.h"
+
+namespace holdfast::sim {
+
+class SimClock : public Clock {
+ public:
+  Time now() override { return {now_ns += 1'000'000'000}; }
+  std::int64_t steady_ns() override { return now_ns += 1000; }
+  std::int64_t now_ns = 1'790'000'000'000'000'000;
+};
+
+struct SimFile {
+  std::string content;
+  std::uint64_t version = 0;  // its mtime and ctime
+  std::uint32_t uid = 1000;
+  bool operator==(const SimFile&) const = default;
+};
+// Absolute paths without the leading '/'. Directories follow from them.
+using SimTree = std::map<std::string, SimFile>;
+
+class SimSource : public Source {
+ public:
+  explicit SimSource(const SimTree& tree);
+  Result<const Entry*> next() override;
+  Result<> complete(Entry&) override { return {}; }
+  Result<> open() override;
+  Result<ReadPiece> read(MutableByteSpan buffer) override;
+  Result<bool> finish(Entry& entry) override;
+  [[nodiscard]] const std::vector<Unreadable>& unreadable() const override { return unreadable_; }
+  [[nodiscard]] std::uint64_t unreadable_count() const override { return 0; }
+
+ private:
+  const SimTree& tree_;
+  std::vector<Entry> entries_;
+  std::size_t next_ = 0, read_ = 0;
+  const SimFile* file_ = nullptr;
+  std::vector<Unreadable> unreadable_;
+};
+
+class SimOwners : public OwnerNames {
+ public:
+  std::string user(std::uint32_t uid) override { return "u" + std::to_string(uid); }
+  std::string group(std::uint32_t gid) override { return "g" + std::to_string(gid); }
+};
+
+class Machine {
+ public:
+  Machine(std::uint64_t seed, std::string name) : random(seed), name(std::move(name)) {}
+  Home home() { return {keys, state, cache}; }
+  // A new account, its paper key kept in `paper`.
+  Result<InitReport> init(ObjectStore& store);
+  Result<RecoverReport> recover(ObjectStore& store, const PaperKey& paper);
+  Result<std::unique_ptr<Client>> open(ObjectStore& store);
+  // The whole command: open, heads, index, session, head. The snapshot is what would be reported to
+  // the user.
+  Result<Snapshot> backup(ObjectStore& store);
+  // The process or the machine dies; what was not durable is gone.
+  void crash() {
+    keys.crash();
+    state.crash();
+    cache.crash();
+  }
+
+  MemoryFolder keys, state, cache;
+  SeededRandom random;
+  SimClock clock;
+  std::string name;
+  SimTree tree;
+  std::optional<PaperKey> paper;
+};
+
+// Everything of a snapshot by way of tree, lists, index, packs.
+Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot);
+
+// A tree of about `files` small files and one larger; changes to it.
+SimTree make_tree(SeededRandom& random, std::size_t files);
+void change_tree(SimTree& tree, SeededRandom& random);
+
+}  // namespace holdfast::sim

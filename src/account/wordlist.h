@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: Apache-2.0 AND MIT
 // The English word list of BIP-39 (https://github.com/bitcoin/bips, bip-0039/english.txt; authors: Marek Palatinus,
 // Pavol Rusnak, Aaron Voisine, Sean Bowe; licence: MIT, as the BIP's header says). Unchanged: 2048 words, sorted, the
 // first four letters of each are its own. SHA-256 of the file: 2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda.

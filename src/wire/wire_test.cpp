@@ -113,7 +113,9 @@ TEST(Wire, a_mutation_is_refused_or_read_as_what_it_encodes) {
       Bytes changed = bytes;
       changed[i] ^= static_cast<std::byte>(1 << bit);
       const auto head = parse_record<Head>(changed, "h");
-      if (head) EXPECT_EQ(encode(*head), changed) << i;
+      if (head) {
+        EXPECT_EQ(encode(*head), changed) << i;
+      }
     }
   }
 }

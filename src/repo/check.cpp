@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "base/queue.h"
+#include "crypto/hash.h"
 
 namespace holdfast {
 
@@ -25,6 +25,8 @@ class SeenIds {
   std::unordered_set<std::uint64_t> ids_;
 };
 
+constexpr std::uint64_t kObjectMax = 64U << 20;
+
 class Check {
  public:
   Check(Repository& repository, const CheckOptions& options, CheckProgress& progress,
@@ -37,7 +39,9 @@ class Check {
     HF_ASSIGN(const auto lists, repository_.sync_index(heads_, stop_));
     for (const std::string& what : lists) damage(what);
     HF_TRY(check_packs());
+    HF_TRY(check_small_objects());
     if (options_.read_data_percent > 0) HF_TRY(read_packs());
+    if (options_.read_data_percent >= 100) HF_TRY(read_strays());
     for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(check_snapshot(snapshot));
     if (!bad_chunks_.empty() || tree_damaged_)
       for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(name_touched(snapshot));
@@ -86,7 +90,62 @@ class Check {
     }
     report_.packs = packs_.size();
     report_.stray_packs = there.size();
+    for (const auto& [pack, size] : there) strays_.push_back(pack);
     return gone.empty() ? Result<>() : repository_.index().remove_packs(gone);
+  }
+
+  // What no restore needs, and a later session or collection reads: session records, and lists that
+  // no head names.
+  Result<> check_small_objects() {
+    ObjectStore& store = repository_.parts().store;
+    std::vector<std::string> names;
+    for (const std::string_view folder : {"heads/", "lists/"})
+      HF_TRY(store.list(folder, [&](const ObjectInfo& info) -> Result<> {
+        names.push_back(info.name);
+        return {};
+      }));
+    for (const std::string& name : names) {
+      HF_TRY(stop_.check());
+      auto checked = name.starts_with("lists/") ? check_list(name) : check_session_record(name);
+      if (checked) continue;
+      if (checked.error().code == Code::unavailable) return checked;
+      damage(std::move(checked).error().what);
+    }
+    return {};
+  }
+
+  Result<> check_list(const std::string& name) {
+    HF_ASSIGN(const Bytes bytes, repository_.parts().store.get(name, kObjectMax));
+    if (list_name(ObjectHash::from(sha256(bytes).span())) == name) return {};
+    return fail(Code::corrupt,
+                fmt::format("{}: its bytes are not those of its name", escaped(name)));
+  }
+
+  Result<> check_session_record(const std::string& name) {
+    HF_ASSIGN(const HeadName parsed, parse_head_name(name));
+    const bool open = parsed.kind == HeadName::Kind::open;
+    if (!open && parsed.kind != HeadName::Kind::generation) return {};
+    const RepositoryParts& parts = repository_.parts();
+    HF_ASSIGN(const Bytes bytes, parts.store.get(name, kObjectMax));
+    const ObjectType type = open ? ObjectType::session_open : ObjectType::session_generation;
+    HF_ASSIGN(const Bytes content, open_box(parts.keys, type, name, bytes));
+    HF_ASSIGN(const SessionRecord record,
+              open ? parse_session_open(content) : parse_session_generation(content));
+    if (record.device == parsed.device && record.number == parsed.number) return {};
+    return fail(Code::corrupt, fmt::format("{}: is the record of another session", name));
+  }
+
+  // Their names are all that can be held against them, as no head vouches for them.
+  Result<> read_strays() {
+    ObjectStore& store = repository_.parts().store;
+    for (const ObjectHash& pack : strays_) {
+      HF_TRY(stop_.check());
+      HF_ASSIGN(const Bytes bytes, store.get(pack_name(pack), kObjectMax));
+      if (ObjectHash::from(sha256(bytes).span()) != pack)
+        damage(fmt::format("pack {}: its bytes are not those of its name (no snapshot needs it)",
+                           pack.hex()));
+    }
+    return {};
   }
 
   std::vector<IndexedPack> chosen() {
@@ -204,6 +263,7 @@ class Check {
   const Stop& stop_;
   HeadList heads_;
   std::vector<IndexedPack> packs_;
+  std::vector<ObjectHash> strays_;
   std::mutex mutex_;
   CheckReport report_;
   std::unordered_set<ChunkId, IdHash> bad_chunks_;

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// init, recover, status.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "commands.h"
+#include "store/folder_store.h"
+#include "usage.h"
+
+namespace holdfast {
+
+namespace {
+
+using nlohmann::json;
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "this machine";
+}
+
+Result<> write_new_file(const std::string& path, ByteSpan bytes) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0 && errno == EEXIST)
+    return fail(Code::conflict,
+                fmt::format("{}: is there already, and a paper key must not replace anything; name "
+                            "a new file. Nothing was made",
+                            escaped(path)));
+  if (fd < 0)
+    return fail(Code::denied,
+                fmt::format("{}: the paper key cannot be written: {}. Nothing was made",
+                            escaped(path), errno_text(errno)));
+  int error = write_all(fd, bytes);
+  if (error == 0) error = sync_fd(fd);
+  ::close(fd);
+  if (error == 0) return {};
+  ::unlink(path.c_str());
+  return fail(Code::full, fmt::format("{}: the paper key cannot be written: {}. Nothing was made",
+                                      escaped(path), errno_text(error)));
+}
+
+bool on_terminal() { return ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1; }
+
+std::vector<std::string> split_words(std::string_view text) {
+  std::istringstream stream{std::string(text)};
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+Result<> ask_word(const std::string& word, std::size_t number) {
+  std::cerr << fmt::format("Type word {}: ", number);
+  std::string typed_word;
+  if (!std::getline(std::cin, typed_word))
+    return fail(Code::interrupted, "the paper key was not confirmed; nothing was made");
+  if (typed_word == word) return {};
+  return fail(Code::denied,
+              fmt::format("that is not word {}; nothing was made. Run the command again", number));
+}
+
+void clear_screen() {
+  const char* term = std::getenv("TERM");
+  if (term != nullptr && std::string_view(term) != "dumb") std::cerr << "\033[2J\033[3J\033[H";
+}
+
+// Shown once; two words that are asked for show that it was copied.
+Result<> show_and_confirm(const PaperKey& key, const AccountId& account, Random& random) {
+  if (!on_terminal())
+    return usage(
+        "the paper key needs a place: use --paper-key-out FILE, or run on a terminal. Nothing was "
+        "made");
+  const Secret page = render_paper_key(key, account);
+  std::cerr << as_text(page.span())
+            << "\nWrite the words down (or print them) now: they are not shown again.\n";
+  const Secret words = key.words();
+  const std::vector<std::string> list = split_words(as_text(words.span()));
+  constexpr int asked_words = 2;
+  for (int asked = 0; asked < asked_words; ++asked) {
+    std::array<std::byte, 8> draw{};
+    random.fill(draw);
+    const std::size_t n = load_le<std::uint64_t>(draw.data()) % list.size();
+    HF_TRY(ask_word(list[n], n + 1));
+  }
+  clear_screen();
+  return {};
+}
+
+// Until the words are complete, or a line is empty.
+Result<std::string> ask_paper_key() {
+  if (!on_terminal())
+    return usage("the paper key is needed: use --paper-key-file FILE, or run on a terminal");
+  constexpr std::size_t words_of_a_key = 25;
+  std::cerr << "Type the words of the paper key, several on a line if you like:\n";
+  std::string text, line;
+  while (split_words(text).size() < words_of_a_key && std::getline(std::cin, line) && !line.empty())
+    text += line + "\n";
+  return text;
+}
+
+Result<ParsedPaperKey> read_paper_key(const std::string& path) {
+  std::string text;
+  if (path.empty()) {
+    HF_ASSIGN(text, ask_paper_key());
+  } else {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+      return fail(Code::not_found,
+                  fmt::format("paper key file {}: {}", escaped(path), errno_text(errno)));
+    constexpr std::size_t page_max = 64 * 1024;
+    text.resize(page_max);
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+  }
+  auto paper = parse_paper_key(text);
+  wipe(std::as_writable_bytes(std::span(text)));
+  if (!paper) return wrap(std::move(paper).error(), "paper key");
+  return paper;
+}
+
+Result<std::unique_ptr<FolderStore>> make_store(const std::string& path, Random& random) {
+  auto made = FolderStore::create(path, random);
+  // Something is in it: whether that is a repository is for init to see.
+  if (!made && made.error().code == Code::conflict) return FolderStore::open(path, random);
+  return made;
+}
+
+Result<std::optional<Secret>> sealing_passphrase(const Context& context) {
+  if (context.options.passphrase_file.empty()) return std::nullopt;
+  HF_ASSIGN(Secret passphrase, read_passphrase_file(context.options.passphrase_file));
+  return std::optional(std::move(passphrase));
+}
+
+void report_init(const Context& context, const InitReport& report, const std::string& path,
+                 const InitCommand& command, const std::string& device_name) {
+  Output& out = context.out;
+  out.object({{"message_type", "summary"},
+              {"command", "init"},
+              {"account", report.account.hex()},
+              {"repository", report.repository.hex()},
+              {"device", report.device.hex()},
+              {"location", escaped(path)},
+              {"new_account", report.new_account},
+              {"already_there", report.already}});
+  out.message(fmt::format(
+      "{} {} in {}", report.already ? "Already a repository of this account:" : "Made repository",
+      report.repository.hex(), escaped(path)));
+  if (!report.new_account) return;
+  out.message(fmt::format("Made account {} with this device, '{}'.", report.account.brief(),
+                          escaped(device_name)));
+  if (!command.paper_key_out.empty())
+    out.message(
+        fmt::format("The paper key is in {}. Print it or copy it by hand, keep it apart from this "
+                    "machine, and delete the file.",
+                    escaped(command.paper_key_out)));
+  out.message(
+      "Nobody can open your backups without this home or the paper key: if both are lost, the data "
+      "is gone for ever.");
+}
+
+}  // namespace
+
+Result<int> run_init(const Context& context, const InitCommand& command) {
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  HF_ASSIGN(const std::string path, repository_path(context, paths));
+  InitOptions options{
+      .device_name = command.device_name.empty() ? host_name() : command.device_name,
+      .passphrase = std::nullopt,
+      .suite = preferred_suite(),
+      .give_paper_key = [&](const PaperKey& key, const AccountId& account) {
+        return command.paper_key_out.empty()
+                   ? show_and_confirm(key, account, context.random)
+                   : write_new_file(command.paper_key_out, render_paper_key(key, account).span());
+      }};
+  HF_ASSIGN(options.passphrase, sealing_passphrase(context));
+  struct stat st{};
+  const bool was_there = ::stat(path.c_str(), &st) == 0;
+  HF_ASSIGN(const auto store, make_store(path, context.random));
+  HF_ASSIGN(const auto folders, HomeFolders::make(paths));
+  const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
+  auto report =
+      init_repository(*store, folders->home(), ask, options, {context.random, context.clock});
+  if (!report) {
+    if (!was_there) ::rmdir(path.c_str());  // succeeds only when nothing is in it
+    return wrap(std::move(report).error(), escaped(path));
+  }
+  HF_TRY(write_first_config(paths, path));
+  report_init(context, *report, path, command, options.device_name);
+  return 0;
+}
+
+Result<int> run_recover(const Context& context, const RecoverCommand& command) {
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  HF_ASSIGN(const std::string path, repository_path(context, paths));
+  HF_ASSIGN(const auto store, open_store(path, context.random));
+  HF_ASSIGN(const ParsedPaperKey paper, read_paper_key(command.paper_key_file));
+  RecoverOptions options{
+      .device_name = command.device_name.empty() ? host_name() : command.device_name,
+      .passphrase = std::nullopt};
+  HF_ASSIGN(options.passphrase, sealing_passphrase(context));
+  HF_ASSIGN(const auto folders, HomeFolders::make(paths));
+  auto report =
+      recover_home(*store, folders->home(), paper, options, {context.random, context.clock});
+  if (!report) return wrap(std::move(report).error(), escaped(path));
+  HF_TRY(write_first_config(paths, path));
+  context.out.object({{"message_type", "summary"},
+                      {"command", "recover"},
+                      {"account", report->account.hex()},
+                      {"repository", report->repository.hex()},
+                      {"device", report->device.hex()}});
+  context.out.message(fmt::format(
+      "This home is now device '{}' of account {}; the account's other devices will see it.",
+      escaped(options.device_name), report->account.brief()));
+  return 0;
+}
+
+namespace {
+
+struct DeviceState {
+  const ChainDevice& device;
+  const Snapshot* newest = nullptr;
+  bool own = false, silent = false;
+};
+
+std::vector<DeviceState> device_states(const Client& client, const HeadList& heads, Time now) {
+  constexpr std::int64_t week_ns = 7LL * 24 * 3600 * 1000000000;
+  std::vector<DeviceState> states;
+  for (const ChainDevice& device : client.chain().devices()) {
+    DeviceState state{.device = device, .own = device.id == client.device().id};
+    for (const Snapshot& s : heads.snapshots)
+      if (s.device == device.id) state.newest = &s;
+    state.silent = state.newest != nullptr && now.ns - state.newest->ended.ns > week_ns;
+    states.push_back(state);
+  }
+  return states;
+}
+
+void print_device(Output& out, const DeviceState& s, Time now) {
+  out.line(fmt::format("  {}  {}{}{}: {}", s.device.id.hex().substr(0, 8), escaped(s.device.name),
+                       s.own ? " (this one)" : "", s.device.suspended ? " (suspended)" : "",
+                       s.newest == nullptr
+                           ? "no snapshot yet"
+                           : fmt::format("newest snapshot {}, {}{}", local_time(s.newest->ended),
+                                         age(s.newest->ended, now),
+                                         s.silent ? "; silent for more than 7 days" : "")));
+}
+
+json device_object(const DeviceState& s) {
+  return {{"id", s.device.id.hex()},
+          {"name", escaped(s.device.name)},
+          {"this", s.own},
+          {"suspended", s.device.suspended},
+          {"votes", s.device.voting},
+          {"silent", s.silent},
+          {"newest_snapshot", s.newest == nullptr ? json() : json(s.newest->id.hex())},
+          {"newest_time", s.newest == nullptr ? json() : json(utc_time(s.newest->ended))}};
+}
+
+// Of this home, by the folders that it keeps for them.
+std::vector<std::string> other_repositories(const HomePaths& paths, const std::string& own) {
+  std::vector<std::string> ids;
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(paths.state, error)) {
+    const std::string name = item.path().filename().string();
+    if (name != own && RepositoryId::parse(name)) ids.push_back(name);
+  }
+  std::ranges::sort(ids);
+  return ids;
+}
+
+}  // namespace
+
+Result<int> run_status(const Context& context) {
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  HF_ASSIGN(const HeadList heads, opened->heads(context, false));
+  const Client& client = opened->client();
+  const Chain& chain = client.chain();
+  const std::string repository = client.keys().place.repository.hex();
+  const std::vector<std::string> others = other_repositories(paths, repository);
+  const Time now = context.clock.now();
+  HF_ASSIGN(const bool sealed, opened->home_is_sealed());
+  Output& out = context.out;
+  out.line(fmt::format("Account      {}", chain.account().hex()));
+  out.line(
+      "Protection   advanced: only this account's devices and its paper key open the backups;");
+  out.line("             who runs the storage sees ciphertext, total sizes and times");
+  out.line(fmt::format("Repository   {} in {}", repository, escaped(opened->path())));
+  for (const std::string& other : others)
+    out.line(fmt::format("             {} is another one of this home", other));
+  out.line(sealed ? "Home         sealed: its key opens with a passphrase"
+                  : "Home         not sealed: who can read its files can open the backups");
+  out.line("Paper key    one; it is the only way back when all devices are lost");
+  out.line(fmt::format("Account log  {} entries, key epoch {}", chain.position() + 1,
+                       chain.newest_epoch().number));
+  out.line(fmt::format("Snapshots    {}", heads.snapshots.size()));
+  json devices = json::array();
+  const std::vector<DeviceState> states = device_states(client, heads, now);
+  out.line(fmt::format("Devices      {}", states.size()));
+  for (const DeviceState& state : states) {
+    print_device(out, state, now);
+    devices.push_back(device_object(state));
+  }
+  out.object({{"message_type", "summary"},
+              {"command", "status"},
+              {"account", chain.account().hex()},
+              {"repository", repository},
+              {"location", escaped(opened->path())},
+              {"other_repositories", others},
+              {"mode", "advanced"},
+              {"home_sealed", sealed},
+              {"chain_position", chain.position()},
+              {"epoch", chain.newest_epoch().number},
+              {"devices", devices},
+              {"snapshots", heads.snapshots.size()},
+              {"damaged_heads", heads.damaged.size()}});
+  return heads.damaged.empty() ? 0 : 4;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line, by CLI11. Names and forms are promises: scripts and docs/json.md build on them.
+#include "cli.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "generate.h"
+#include "usage.h"
+
+namespace holdfast {
+
+namespace {
+
+struct Commands {
+  GlobalOptions global;
+  InitCommand init;
+  RecoverCommand recover;
+  BackupCommand backup;
+  SnapshotFilter snapshots;
+  LsCommand ls;
+  FindCommand find;
+  DiffCommand diff;
+  RestoreCommand restore;
+  DumpCommand dump;
+  CheckCommand check;
+  std::string shell;
+};
+
+int exit_code(Code code) {
+  switch (code) {
+    case Code::alarm:
+      return 10;
+    case Code::corrupt:
+      return 4;
+    case kUsage:
+      return 2;
+    case Code::interrupted:
+      return 130;
+    default:
+      return 1;
+  }
+}
+
+std::string_view reason(Code code) {
+  switch (code) {
+    case Code::not_found:
+      return "not_found";
+    case Code::conflict:
+      return "conflict";
+    case Code::corrupt:
+      return "damaged";
+    case Code::denied:
+      return "denied";
+    case Code::unavailable:
+      return "unavailable";
+    case Code::invalid:
+      return "invalid";
+    case kUsage:
+      return "usage";
+    case Code::full:
+      return "full";
+    case Code::interrupted:
+      return "interrupted";
+    case Code::alarm:
+      return "alarm";
+  }
+  return "?";
+}
+
+void add_globals(CLI::App& app, GlobalOptions& g) {
+  app.add_option("-r,--repo", g.repository,
+                 "Repository: a folder (else HOLDFAST_REPO, else 'repository' in config.toml)")
+      ->type_name("R");
+  app.add_option("--home", g.home,
+                 "Folder of holdfast's own files (else HOLDFAST_HOME, else the XDG folders)")
+      ->type_name("DIR");
+  app.add_option("--passphrase-file", g.passphrase_file,
+                 "File with the passphrase of a sealed home (else HOLDFAST_PASSPHRASE_FILE, "
+                 "HOLDFAST_PASSPHRASE_COMMAND, a prompt)")
+      ->type_name("FILE");
+  app.add_flag("--json", g.json, "One JSON object a line on standard output");
+  app.add_flag("-q,--quiet", g.quiet, "Errors and warnings only");
+}
+
+CLI::App& command(CLI::App& app, const char* name, const char* what, const char* examples) {
+  CLI::App& sub = *app.add_subcommand(name, what);
+  sub.footer(std::string("Examples:\n") + examples);
+  sub.fallthrough();
+  return sub;
+}
+
+void add_account_commands(CLI::App& app, Commands& c) {
+  CLI::App& init = command(
+      app, "init", "Make a repository, and an account where this home has none",
+      "  holdfast --repo /mnt/backup init --paper-key-out paper-key.txt\n"
+      "  holdfast --repo /mnt/second init        (a second repository of the same account)");
+  init.add_option("--paper-key-out", c.init.paper_key_out,
+                  "Write the paper key to this new file; else it is shown once")
+      ->type_name("FILE");
+  init.add_option("--device-name", c.init.device_name, "Name of this device (else the host's name)")
+      ->type_name("NAME");
+  CLI::App& recover =
+      command(app, "recover", "Add this machine to the account of a repository, by the paper key",
+              "  holdfast --repo /mnt/backup recover --paper-key-file paper-key.txt");
+  recover
+      .add_option("--paper-key-file", c.recover.paper_key_file,
+                  "File with the words of the paper key; else they are asked for")
+      ->type_name("FILE");
+  recover
+      .add_option("--device-name", c.recover.device_name,
+                  "Name of this device (else the host's name)")
+      ->type_name("NAME");
+  command(app, "status", "Account, devices, mode, newest snapshots", "  holdfast status");
+}
+
+void add_backup_command(CLI::App& app, Commands& c) {
+  CLI::App& sub =
+      command(app, "backup", "Back up files and folders as a new snapshot",
+              "  holdfast backup /home --exclude '*.o' --exclude-caches --tag daily\n"
+              "  pg_dump base | holdfast backup --stdin --stdin-name base.sql\n"
+              "  holdfast backup / --one-file-system --exclude-file /etc/holdfast.exclude");
+  sub.add_option("PATH", c.backup.paths, "What to back up");
+  sub.add_option("-e,--exclude", c.backup.excludes,
+                 "Leave out what matches (as restic's patterns; repeat for more)")
+      ->type_name("PATTERN");
+  sub.add_option("--iexclude", c.backup.iexcludes, "The same without regard to case")
+      ->type_name("PATTERN");
+  sub.add_option("--exclude-file", c.backup.exclude_files, "File with patterns, one a line")
+      ->type_name("FILE");
+  sub.add_option("--exclude-if-present", c.backup.exclude_if_present,
+                 "Leave out the contents of folders that hold such a file")
+      ->type_name("NAME[:HEADER]");
+  sub.add_option("--files-from", c.backup.files_from,
+                 "File with paths to back up, one a line; - is standard input")
+      ->type_name("FILE");
+  sub.add_option("--files-from0", c.backup.files_from0, "The same, ended by zero bytes")
+      ->type_name("FILE");
+  sub.add_flag("-x,--one-file-system", c.backup.one_file_system,
+               "Do not go into other file systems");
+  sub.add_flag("--exclude-caches", c.backup.exclude_caches,
+               "Leave out the contents of folders with a CACHEDIR.TAG");
+  sub.add_option("--tag", c.backup.tags, "Tag of the snapshot (repeat for more)")->type_name("TAG");
+  sub.add_option("-H,--host", c.backup.host, "Host name of the snapshot (else this machine's)")
+      ->type_name("NAME");
+  sub.add_flag("--stdin", c.backup.from_stdin, "Back up standard input as one file");
+  c.backup.stdin_name = "stdin";
+  sub.add_option("--stdin-name", c.backup.stdin_name, "Path of that file in the snapshot")
+      ->type_name("NAME");
+  sub.add_option("--wait", c.backup.wait,
+                 "How long to wait while another backup of this home runs, as 30s, 10m, 2h; "
+                 "without it there is no waiting")
+      ->type_name("DURATION");
+  sub.add_flag("-n,--dry-run", c.backup.dry_run,
+               "Only tell what would be read; names and metadata are looked at, contents are not");
+  sub.add_option("--compression", c.backup.compression, "fast, balanced or max")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Compression>{{"fast", Compression::fast},
+                                             {"balanced", Compression::balanced},
+                                             {"max", Compression::max}}))
+      ->type_name("LEVEL");
+  sub.add_option(
+         "--compress-alone", c.backup.alone,
+         "Compress matching files with nothing else, so that no other file's contents tell on them")
+      ->type_name("PATTERN");
+  sub.add_option("--no-compress", c.backup.uncompressed, "Store matching files uncompressed")
+      ->type_name("PATTERN");
+}
+
+void add_query_commands(CLI::App& app, Commands& c) {
+  CLI::App& snapshots =
+      command(app, "snapshots", "List snapshots", "  holdfast snapshots --host laptop --tag daily");
+  snapshots.add_option("-H,--host", c.snapshots.host, "Only of this host")->type_name("NAME");
+  snapshots.add_option("--path", c.snapshots.path, "Only of this path")->type_name("PATH");
+  snapshots.add_option("--tag", c.snapshots.tags, "Only with this tag")->type_name("TAG");
+  CLI::App& ls = command(app, "ls", "List what is in a snapshot",
+                         "  holdfast ls latest:/home/me\n  holdfast ls -l -R 3f2a91:/etc");
+  ls.add_option("SNAP", c.ls.snapshot,
+                "Snapshot: an id, the first digits of one, or latest; with :PATH only that folder")
+      ->required();
+  ls.add_flag("-l,--long", c.ls.long_format, "Modes, owners, sizes, times");
+  ls.add_flag("-R,--recursive", c.ls.recursive, "All below the folder");
+  CLI::App& find =
+      command(app, "find", "Find files in all snapshots",
+              "  holdfast find '*.pdf'\n  holdfast find --snapshot latest '/home/*/.ssh/*'");
+  find.add_option("PATTERN", c.find.pattern, "Shell pattern of a name, or with a / of a whole path")
+      ->required();
+  find.add_option("-s,--snapshot", c.find.snapshot, "Only in this snapshot")->type_name("SNAP");
+  find.add_flag("-l,--long", c.find.long_format, "Modes, owners, sizes, times");
+  find.add_flag("-i,--ignore-case", c.find.ignore_case, "Without regard to case");
+  CLI::App& diff = command(app, "diff", "Compare two snapshots", "  holdfast diff 3f2a91 latest");
+  diff.add_option("BEFORE", c.diff.before, "Snapshot")->required();
+  diff.add_option("AFTER", c.diff.after, "Snapshot")->required();
+  command(app, "stats", "Sizes of the repository", "  holdfast stats");
+}
+
+void add_data_commands(CLI::App& app, Commands& c) {
+  CLI::App& restore = command(app, "restore", "Restore a snapshot, or a part of it, into a folder",
+                              "  holdfast restore latest --target /tmp/back\n"
+                              "  holdfast restore latest:/home/me/photos --target photos --verify\n"
+                              "  holdfast restore 3f2a91 --target / --include /etc --privileged");
+  restore
+      .add_option("SNAP", c.restore.snapshot,
+                  "Snapshot; with :PATH the contents of that folder go into DIR")
+      ->required();
+  restore.add_option("-t,--target", c.restore.target, "Folder to restore into")
+      ->required()
+      ->type_name("DIR");
+  restore.add_option("-i,--include", c.restore.includes, "Only what matches (repeat for more)")
+      ->type_name("PATTERN");
+  restore
+      .add_option("-e,--exclude", c.restore.excludes, "Leave out what matches (repeat for more)")
+      ->type_name("PATTERN");
+  restore.add_flag("-n,--dry-run", c.restore.dry_run, "Only tell what would be restored");
+  restore
+      .add_option("--overwrite", c.restore.overwrite,
+                  "never, changed (size or time differ) or always")
+      ->type_name("WHEN");
+  restore.add_flag("--verify", c.restore.verify, "Read restored files back and compare");
+  restore.add_flag("--privileged", c.restore.privileged,
+                   "Also set owners, setuid and setgid, devices, security and trusted attributes");
+  CLI::App& dump = command(
+      app, "dump", "Write a file, or a folder as tar, to standard output",
+      "  holdfast dump latest:/etc/fstab\n  holdfast dump latest:/home/me | tar -x -C /tmp/back");
+  dump.add_option("SNAP:PATH", c.dump.source, "What to write")->required();
+  CLI::App& check =
+      command(app, "check", "Verify the repository",
+              "  holdfast check\n  holdfast check --read-data\n  holdfast check --read-data=5");
+  check
+      .add_option("--read-data", c.check.read_data_percent,
+                  "Read and verify every byte, or of PERCENT of the packs, drawn by chance")
+      ->type_name("[=PERCENT]")
+      ->expected(0, 1)
+      ->default_str("100")
+      ->check(CLI::Range(0.0, 100.0));
+}
+
+Result<int> run(const CLI::App& app, const Commands& c, const Context& context) {
+  const std::string name = app.get_subcommands().front()->get_name();
+  if (name == "init") return run_init(context, c.init);
+  if (name == "recover") return run_recover(context, c.recover);
+  if (name == "status") return run_status(context);
+  if (name == "backup") return run_backup(context, c.backup);
+  if (name == "snapshots") return run_snapshots(context, c.snapshots);
+  if (name == "ls") return run_ls(context, c.ls);
+  if (name == "find") return run_find(context, c.find);
+  if (name == "diff") return run_diff(context, c.diff);
+  if (name == "stats") return run_stats(context);
+  if (name == "restore") return run_restore(context, c.restore);
+  if (name == "dump") return run_dump(context, c.dump);
+  if (name == "check") return run_check(context, c.check);
+  if (name == "completion") return print_completion(app, c.shell, context.out);
+  return print_man_page(app, context.out);
+}
+
+void add_generators(CLI::App& app, Commands& c) {
+  CLI::App& completion = command(app, "completion", "Print shell completion",
+                                 "  holdfast completion bash > /etc/bash_completion.d/holdfast");
+  completion.add_option("SHELL", c.shell, "bash, zsh or fish")->required();
+  command(app, "generate-man", "Print the manual page", "  holdfast generate-man | man -l -")
+      .group("");
+}
+
+// A mistake on the line may have come before --json was parsed.
+bool asks_for_json(int argc, const char* const* argv) {
+  return std::any_of(argv, argv + argc,
+                     [](const char* a) { return std::string_view(a) == "--json"; });
+}
+
+// The last object, and a line on stderr. Gives the exit code.
+int end_with(const Error& error, Output& out) {
+  const int code = exit_code(error.code);
+  if (!out.has_bytes())  // what a dump wrote stays what it is
+    out.object({{"message_type", "error"},
+                {"reason", reason(error.code)},
+                {"code", code},
+                {"message", error.what}});
+  out.warning("holdfast: " + error.what);
+  return code;
+}
+
+int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json) {
+  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+  Output out(json, false);
+  const int code = end_with({kUsage, error.what()}, out);
+  const auto chosen = app.get_subcommands();
+  out.warning(fmt::format("Try 'holdfast {}--help'.",
+                          chosen.empty() ? "" : chosen.front()->get_name() + " "));
+  (void)out.flush();
+  return code;
+}
+
+int end(const Result<int>& result, Output& out, const Stop& stop) {
+  const Result<> output = out.flush();
+  const bool reader_gone = !output && output.error().code == Code::interrupted;
+  if (result && output) return *result;
+  if (result && !reader_gone) return end_with(output.error(), out);
+  // As everybody does for `head`: it got what it wanted.
+  if (reader_gone && result) return *result;
+  if (reader_gone && result.error().what == output.error().what) return 0;
+  // Whatever a call gave when the signal came in between.
+  const bool stopped = stop.requested() && result.error().code != Code::alarm;
+  const int code =
+      end_with(stopped ? Error{Code::interrupted, result.error().what} : result.error(), out);
+  return out.flush() ? code : std::max(code, 1);
+}
+
+}  // namespace
+
+int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
+  Commands c;
+  CLI::App app("End-to-end encrypted backups in which only you can lower your protection.",
+               "holdfast");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", fmt::format("holdfast {}", kVersion));
+  app.footer(
+      "Exit codes: 0 done, 1 failed or refused, 2 usage, 3 a source was unreadable and the rest is "
+      "done,\n"
+      "4 damage, 10 alarm, 130 interrupted. 'holdfast COMMAND --help' has examples; see also "
+      "holdfast(1).");
+  add_globals(app, c.global);
+  add_account_commands(app, c);
+  add_backup_command(app, c);
+  add_query_commands(app, c);
+  add_data_commands(app, c);
+  add_generators(app, c);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return end_usage(app, error, c.global.json || asks_for_json(argc, argv));
+  }
+  Output out(c.global.json, c.global.quiet);
+  Result<int> result = fail(Code::unavailable, "");
+  try {
+    result = run(app, c, {c.global, out, world.random, world.clock, world.stop});
+  } catch (const std::exception& error) {
+    result = fail(Code::unavailable, fmt::format("unexpected: {}", error.what()));
+  }
+  return end(result, out, world.stop);
+}
+
+}  // namespace holdfast

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands. Each gives its exit code (0, 3 or 4) or an error; cli.cpp fills in the options.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/world.h"
+#include "home.h"
+#include "output.h"
+#include "repo/pack.h"
+
+namespace holdfast {
+
+struct GlobalOptions {
+  std::string repository, home, passphrase_file;
+  bool json = false, quiet = false;
+};
+
+// What main() built, for every command.
+struct Context {
+  GlobalOptions options;
+  Output& out;
+  Random& random;
+  Clock& clock;
+  const Stop& stop;
+};
+
+inline constexpr std::string_view kVersion = "0.1.0";
+
+// One opened home and repository.
+class OpenRepository {
+ public:
+  static Result<std::unique_ptr<OpenRepository>> open(const Context& context);
+  [[nodiscard]] Client& client() { return *client_; }
+  [[nodiscard]] Repository& repository() { return client_->repository(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] Result<bool> home_is_sealed();
+  // Verified heads; damaged ones are warned of. With `index` the index is brought up to date too.
+  Result<HeadList> heads(const Context& context, bool index);
+
+ private:
+  std::string path_;
+  std::unique_ptr<HomeFolders> folders_;
+  std::unique_ptr<ObjectStore> store_;
+  std::unique_ptr<Client> client_;
+};
+
+// --repo, HOLDFAST_REPO, config.toml. kUsage when there is none.
+Result<std::string> repository_path(const Context& context, const HomePaths& paths);
+
+// Code::not_found, with what to do, when there is no such folder.
+Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random);
+
+// SNAP or SNAP:PATH.
+struct SnapshotRef {
+  const Snapshot* snapshot = nullptr;
+  std::string path;  // inside the snapshot, as Entry::path(); "" for all of it
+  bool has_path = false;
+};
+// Full id, unique prefix, or "latest". Code::not_found; kUsage (ambiguous, or no id at all).
+Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text);
+
+struct InitCommand {
+  std::string paper_key_out, device_name;
+};
+struct RecoverCommand {
+  std::string paper_key_file, device_name;
+};
+struct BackupCommand {
+  std::vector<std::string> paths, excludes, iexcludes, exclude_files, exclude_if_present,
+      files_from, files_from0, tags, alone, uncompressed;
+  std::string host, stdin_name;
+  bool one_file_system = false, exclude_caches = false, from_stdin = false, dry_run = false;
+  Compression compression = Compression::balanced;
+  std::string wait;
+};
+struct SnapshotFilter {
+  std::string host, path;
+  std::vector<std::string> tags;
+};
+struct LsCommand {
+  std::string snapshot;
+  bool long_format = false, recursive = false;
+};
+struct FindCommand {
+  std::string pattern, snapshot;
+  bool long_format = false, ignore_case = false;
+};
+struct DiffCommand {
+  std::string before, after;
+};
+struct RestoreCommand {
+  std::string snapshot, target, overwrite = "changed";
+  std::vector<std::string> includes, excludes;
+  bool dry_run = false, verify = false, privileged = false;
+};
+struct DumpCommand {
+  std::string source;
+};
+struct CheckCommand {
+  double read_data_percent = 0;  // 0: structure only
+};
+
+Result<int> run_init(const Context& context, const InitCommand& command);
+Result<int> run_recover(const Context& context, const RecoverCommand& command);
+Result<int> run_status(const Context& context);
+Result<int> run_backup(const Context& context, const BackupCommand& command);
+Result<int> run_snapshots(const Context& context, const SnapshotFilter& filter);
+Result<int> run_ls(const Context& context, const LsCommand& command);
+Result<int> run_find(const Context& context, const FindCommand& command);
+Result<int> run_diff(const Context& context, const DiffCommand& command);
+Result<int> run_stats(const Context& context);
+Result<int> run_restore(const Context& context, const RestoreCommand& command);
+Result<int> run_dump(const Context& context, const DumpCommand& command);
+Result<int> run_check(const Context& context, const CheckCommand& command);
+
+}  // namespace holdfast

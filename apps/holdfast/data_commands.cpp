@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// restore, dump, check.
+#include <fmt/format.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "fs/target.h"
+#include "progress.h"
+#include "repo/check.h"
+#include "repo/dump.h"
+#include "repo/pattern.h"
+#include "repo/restore.h"
+#include "usage.h"
+
+namespace holdfast {
+
+namespace {
+
+using nlohmann::json;
+
+Result<PatternList> compile(const std::vector<std::string>& texts) {
+  std::vector<PatternLine> lines;
+  for (const std::string& text : texts) lines.push_back({text, false});
+  return typed(PatternList::compile(lines));
+}
+
+Result<Overwrite> parse_overwrite(const std::string& text) {
+  if (text == "never") return Overwrite::never;
+  if (text == "changed") return Overwrite::changed;
+  if (text == "always") return Overwrite::always;
+  return usage(fmt::format("--overwrite '{}': expected never, changed or always", escaped(text)));
+}
+
+std::string_view kind_text(LeftOutKind kind) {
+  switch (kind) {
+    case LeftOutKind::owner:
+      return "owner";
+    case LeftOutKind::setid:
+      return "setuid or setgid bit";
+    case LeftOutKind::acl:
+      return "ACL";
+    case LeftOutKind::xattr:
+      return "extended attribute";
+    case LeftOutKind::privileged_xattr:
+      return "security or trusted attribute";
+    case LeftOutKind::flags:
+      return "file flag";
+    case LeftOutKind::times:
+      return "time";
+    case LeftOutKind::mode:
+      return "mode";
+    case LeftOutKind::device:
+      return "device node";
+    case LeftOutKind::hard_link:
+      return "hard link";
+  }
+  return "?";
+}
+
+// A dry run asks nothing of it.
+class NoTarget : public Target {
+ public:
+  Result<Placed> make_directory(std::string_view) override { return none(); }
+  Result<DirectoryRef> directory(std::string_view) override { return none(); }
+  Result<Created> create(const DirectoryRef&, const Entry&) override { return none(); }
+  Result<Placed> link(const LinkSource&, const DirectoryRef&, const Entry&) override {
+    return none();
+  }
+  Result<Placed> make_symlink(const DirectoryRef&, const Entry&) override { return none(); }
+  Result<Placed> make_special(const DirectoryRef&, const Entry&) override { return none(); }
+  Result<> finish_directory(std::string_view, const Entry&) override { return none(); }
+  Result<> finish_modes() override { return none(); }
+  Result<> finish_flags(const DirectoryRef&, const Entry&) override { return none(); }
+  Result<> sync() override { return none(); }
+  Result<std::unique_ptr<RestoredFile>> open(const DirectoryRef&, const Entry&) override {
+    return none();
+  }
+  std::vector<LeftOut> left_out() override { return {}; }
+
+ private:
+  static std::unexpected<Error> none() { return fail(Code::invalid, "a dry run has no target"); }
+};
+
+json report_left_out(Output& out, const std::vector<LeftOut>& all) {
+  json list = json::array();
+  for (const LeftOut& l : all) {
+    out.message(fmt::format("Left out: {} of {} entries, the first /{} ({})", kind_text(l.kind),
+                            l.count, escaped(l.first), escaped(l.why)));
+    list.push_back(with_path(
+        {{"kind", kind_text(l.kind)}, {"count", l.count}, {"why", escaped(l.why)}}, "/" + l.first));
+  }
+  return list;
+}
+
+void report_incomplete(Output& out, const RestoreReport& r) {
+  for (const Incomplete& i : r.incomplete) {
+    out.warning(fmt::format("not restored: {}: {}",
+                            i.path.empty() ? "(tree)" : "/" + escaped(i.path), i.what));
+    out.object(with_path({{"message_type", "incomplete"}, {"what", i.what}, {"damage", i.damage}},
+                         "/" + i.path));
+  }
+  if (r.incomplete_count > r.incomplete.size())
+    out.warning(
+        fmt::format("and {} more that are not listed", r.incomplete_count - r.incomplete.size()));
+}
+
+void report_restore(const Context& context, const RestoreReport& r, const SnapshotRef& ref,
+                    bool dry_run, std::int64_t elapsed_ns) {
+  Output& out = context.out;
+  report_incomplete(out, r);
+  const json left_out = report_left_out(out, r.left_out);
+  out.message(
+      fmt::format("{}: {} files, {} directories, {} symlinks, {} hard links, {} others, {} kept as "
+                  "they stand; {} in {}",
+                  dry_run ? "Would restore" : "Restored", r.files, r.directories, r.symlinks,
+                  r.links, r.others, r.kept, human_bytes(r.bytes), human_duration(elapsed_ns)));
+  if (r.verified > 0) out.message(fmt::format("Read back and verified: {} files", r.verified));
+  if (r.incomplete_count > 0)
+    out.warning(fmt::format("INCOMPLETE: {} entries were not restored, {} of them for damage",
+                            r.incomplete_count, r.damaged_count));
+  out.object({{"message_type", "summary"},
+              {"command", "restore"},
+              {"snapshot", ref.snapshot->id.hex()},
+              {"dry_run", dry_run},
+              {"files", r.files},
+              {"directories", r.directories},
+              {"symlinks", r.symlinks},
+              {"hard_links", r.links},
+              {"others", r.others},
+              {"kept", r.kept},
+              {"bytes", r.bytes},
+              {"verified", r.verified},
+              {"incomplete", r.incomplete_count},
+              {"damaged", r.damaged_count},
+              {"bytes_missing", r.bytes_missing},
+              {"left_out", left_out},
+              {"seconds", static_cast<double>(elapsed_ns) / 1e9}});
+}
+
+std::function<bool(const Entry&)> choice(PatternList includes, PatternList excludes) {
+  if (includes.empty() && excludes.empty()) return {};
+  return [i = std::move(includes), e = std::move(excludes)](const Entry& entry) {
+    const std::string path = "/" + entry.path();
+    return (i.empty() || i.matches(path)) && !e.matches(path);
+  };
+}
+
+}  // namespace
+
+Result<int> run_restore(const Context& context, const RestoreCommand& command) {
+  HF_ASSIGN(const Overwrite overwrite, parse_overwrite(command.overwrite));
+  HF_ASSIGN(PatternList includes, compile(command.includes));
+  HF_ASSIGN(PatternList excludes, compile(command.excludes));
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  HF_ASSIGN(const HeadList heads, opened->heads(context, true));
+  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.snapshot));
+  Repository& repository = opened->repository();
+  std::unique_ptr<Target> target;
+  if (command.dry_run) {
+    target = std::make_unique<NoTarget>();
+  } else {
+    HF_ASSIGN(target, open_target(command.target,
+                                  {.overwrite = overwrite, .privileged = command.privileged},
+                                  context.random));
+  }
+  std::atomic<std::uint64_t> files{0}, bytes{0};
+  RestoreOptions options;
+  options.subtree = ref.path;
+  options.wanted = choice(std::move(includes), std::move(excludes));
+  options.dry_run = command.dry_run;
+  options.progress = [&](const RestoreProgress& p) {
+    files = p.files;
+    bytes = p.bytes;
+  };
+  if (command.verify)
+    options.verify = [&keys = opened->client().keys()] {
+      return ChunkHasher(keys.secrets.id_key.span());
+    };
+  ReaderChunks chunks(repository.reader());
+  const std::int64_t started = context.clock.steady_ns();
+  Result<RestoreReport> report;
+  {
+    const std::uint64_t expected = ref.path.empty() ? ref.snapshot->statistics.bytes_total : 0;
+    const ProgressLine line(context, [&] { return ProgressState{files, bytes, expected, ""}; });
+    report =
+        restore(chunks, repository.nodes(), ref.snapshot->tree, *target, options, context.stop);
+  }
+  if (!report && report.error().code == Code::interrupted)
+    context.out.message(
+        "Interrupted. What was restored is whole; the same command goes on from there.");
+  HF_TRY(report);
+  report_restore(context, *report, ref, command.dry_run, context.clock.steady_ns() - started);
+  return report->incomplete_count > 0 ? 4 : 0;
+}
+
+Result<int> run_dump(const Context& context, const DumpCommand& command) {
+  if (command.source.find(':') == std::string::npos)
+    return usage(fmt::format(
+        "dump '{}': expected a snapshot and what to write of it, as in latest:/etc/fstab",
+        escaped(command.source)));
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  HF_ASSIGN(const HeadList heads, opened->heads(context, true));
+  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.source));
+  Repository& repository = opened->repository();
+  ReaderChunks chunks(repository.reader());
+  const DumpOwners owners{&ref.snapshot->users, &ref.snapshot->groups};
+  HF_TRY(dump(
+      chunks, repository.nodes(), ref.snapshot->tree, ref.path, owners,
+      [&](ByteSpan bytes) { return context.out.bytes(bytes); }, context.stop));
+  return 0;
+}
+
+namespace {
+
+void report_damage(Output& out, const CheckReport& report) {
+  for (const CheckDamage& d : report.damage) out.damage(d.what);
+  for (const TouchedFile& t : report.touched) {
+    out.warning(fmt::format("touched: snapshot {}: {}", t.snapshot.brief(), escaped(t.path)));
+    out.object(with_path({{"message_type", "touched"}, {"snapshot", t.snapshot.hex()}}, t.path));
+  }
+  if (report.touched_count > report.touched.size())
+    out.warning(fmt::format("and {} more files that are not listed",
+                            report.touched_count - report.touched.size()));
+}
+
+void report_check(const Context& context, const CheckReport& report, std::int64_t elapsed_ns) {
+  Output& out = context.out;
+  report_damage(out, report);
+  if (report.stray_packs > 0)
+    out.message(fmt::format(
+        "{} packs belong to no snapshot: of an interrupted backup, or of one that runs now",
+        report.stray_packs));
+  out.message(fmt::format(
+      "Checked {} snapshots, {} packs ({} read whole, {}), {} tree nodes, {} chunks in {}",
+      report.snapshots, report.packs, report.packs_read, human_bytes(report.bytes_read),
+      report.nodes, report.chunks, human_duration(elapsed_ns)));
+  if (report.clean())
+    out.message("No damage.");
+  else
+    out.warning(
+        fmt::format("DAMAGE: {} objects, {} files touched. Everything else can be restored.",
+                    report.damage.size(), report.touched_count));
+  out.object({{"message_type", "summary"},
+              {"command", "check"},
+              {"snapshots", report.snapshots},
+              {"packs", report.packs},
+              {"packs_read", report.packs_read},
+              {"bytes_read", report.bytes_read},
+              {"nodes", report.nodes},
+              {"chunks", report.chunks},
+              {"stray_packs", report.stray_packs},
+              {"damaged", report.damage.size()},
+              {"touched", report.touched_count},
+              {"seconds", static_cast<double>(elapsed_ns) / 1e9}});
+}
+
+}  // namespace
+
+Result<int> run_check(const Context& context, const CheckCommand& command) {
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  CheckProgress progress;
+  const CheckOptions options{.read_data_percent = command.read_data_percent};
+  const std::int64_t started = context.clock.steady_ns();
+  Result<CheckReport> result;
+  {
+    const ProgressLine line(context, [&] {
+      return ProgressState{
+          progress.packs, progress.bytes, 0,
+          fmt::format("{} of {} packs", progress.packs.load(), progress.packs_total.load())};
+    });
+    result = check(opened->repository(), options, progress, context.stop);
+  }
+  HF_ASSIGN(const CheckReport report, std::move(result));
+  report_check(context, report, context.clock.steady_ns() - started);
+  return report.clean() ? 0 : 4;
+}
+
+}  // namespace holdfast

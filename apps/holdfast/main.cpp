@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Builds the world (clock, randomness, signals) and hands it to the command line.
+#include <fcntl.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <clocale>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+
+#include "cli.h"
+#include "crypto/sign.h"
+#include "seal/os_random.h"
+
+namespace {
+
+class SystemClock : public holdfast::Clock {
+ public:
+  holdfast::Time now() override {
+    return {std::chrono::duration_cast<std::chrono::nanoseconds>(
+                std::chrono::system_clock::now().time_since_epoch())
+                .count()};
+  }
+  std::int64_t steady_ns() override {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+};
+
+// The one thing that a signal handler can reach.
+holdfast::Stop stop;
+
+// The first asks the command to end in order; the second ends at once. What was put stays and is
+// used again either way.
+extern "C" void on_signal(int) {
+  if (stop.requested()) _exit(130);
+  stop.request();
+}
+
+void handle_signals() {
+  struct sigaction action{};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+// Fresh pages cost more than anything else done with them: memory that was had once is kept.
+void keep_memory() {
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  mallopt(M_ARENA_MAX, 2);
+}
+
+// A missing descriptor 0, 1 or 2 would be given to the next file that is opened, and messages would
+// go into it.
+void open_standard_descriptors() {
+  for (int fd = ::open("/dev/null", O_RDWR); fd >= 0 && fd <= 2;) fd = ::open("/dev/null", O_RDWR);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  open_standard_descriptors();
+  keep_memory();
+  handle_signals();
+  tzset();
+  holdfast::start_crypto();
+  SystemClock clock;
+  holdfast::OsRandom random;
+  return holdfast::run_command_line(argc, argv, {random, clock, stop});
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// From options to an opened repository, and from what a user types to a snapshot.
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "commands.h"
+#include "store/folder_store.h"
+#include "usage.h"
+
+namespace holdfast {
+
+Result<std::string> repository_path(const Context& context, const HomePaths& paths) {
+  std::string path = context.options.repository;
+  if (path.empty()) {
+    const char* variable = std::getenv("HOLDFAST_REPO");
+    if (variable != nullptr) path = variable;
+  }
+  if (path.empty()) {
+    HF_ASSIGN(const Config config, read_config(paths));
+    path = config.repository;
+  }
+  if (path.empty())
+    return usage(
+        "no repository was named: use --repo FOLDER, HOLDFAST_REPO, or 'repository' in "
+        "config.toml");
+  if (path.find("://") != std::string::npos)
+    return usage(fmt::format("repository '{}': this version knows folders only", escaped(path)));
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  if (error)
+    return fail(Code::invalid, fmt::format("repository '{}': {}", escaped(path), error.message()));
+  return absolute.lexically_normal().string();
+}
+
+Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random) {
+  auto store = FolderStore::open(path, random);
+  if (store) return std::move(*store);
+  if (store.error().code != Code::not_found) return std::unexpected(std::move(store).error());
+  return fail(Code::not_found,
+              fmt::format("{}: there is no such folder; name another one with --repo, or make a "
+                          "repository with 'holdfast init'",
+                          escaped(path)));
+}
+
+Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& context) {
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  HF_ASSIGN(const std::string path, repository_path(context, paths));
+  std::unique_ptr<OpenRepository> opened(new OpenRepository);
+  opened->path_ = path;
+  HF_ASSIGN(opened->store_, open_store(path, context.random));
+  HF_ASSIGN(opened->folders_, HomeFolders::open(paths));
+  const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
+  auto client = Client::open(*opened->store_, opened->folders_->home(), ask,
+                             {context.random, context.clock}, {});
+  if (!client) return wrap(std::move(client).error(), escaped(path));
+  opened->client_ = std::move(*client);
+  return opened;
+}
+
+Result<bool> OpenRepository::home_is_sealed() {
+  HF_ASSIGN(Bytes file, folders_->home().keys.read("device", kKeyFileMax));
+  const bool sealed = key_file_needs_passphrase(file);
+  wipe(file);
+  return sealed;
+}
+
+Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
+  HF_ASSIGN(HeadList heads, repository().heads());
+  for (const std::string& what : heads.damaged) context.out.damage(what);
+  if (index) {
+    HF_ASSIGN(const auto damaged, repository().sync_index(heads, context.stop));
+    for (const std::string& what : damaged) context.out.damage(what);
+  }
+  return heads;
+}
+
+namespace {
+
+Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text) {
+  if (heads.snapshots.empty()) return fail(Code::not_found, "the repository has no snapshots");
+  if (text == "latest") return &heads.snapshots.back();
+  constexpr std::string_view hex = "0123456789abcdef";
+  if (text.empty() || text.size() > 64 || text.find_first_not_of(hex) != std::string_view::npos)
+    return usage(fmt::format(
+        "snapshot '{}': expected 'latest', or an id or its first digits; a folder in it follows "
+        "after a colon, as in latest:/home",
+        escaped(text)));
+  const Snapshot* found = nullptr;
+  for (const Snapshot& s : heads.snapshots) {
+    if (!s.id.hex().starts_with(text)) continue;
+    if (found != nullptr)
+      return usage(
+          fmt::format("snapshot '{}': more than one begins so: {} and {}; give more digits", text,
+                      found->id.brief(), s.id.brief()));
+    found = &s;
+  }
+  if (found == nullptr)
+    return fail(Code::not_found,
+                fmt::format("snapshot '{}': there is none; 'holdfast snapshots' lists them", text));
+  return found;
+}
+
+}  // namespace
+
+Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text) {
+  SnapshotRef ref;
+  const std::size_t colon = text.find(':');
+  HF_ASSIGN(ref.snapshot, by_prefix(heads, text.substr(0, colon)));
+  if (colon == std::string_view::npos) return ref;
+  ref.has_path = true;
+  const std::string path =
+      std::filesystem::path("/" + std::string(text.substr(colon + 1))).lexically_normal().string();
+  ref.path = path.substr(
+      path.find_first_not_of('/') == std::string::npos ? path.size() : path.find_first_not_of('/'));
+  while (ref.path.ends_with('/')) ref.path.pop_back();
+  return ref;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "output.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+namespace holdfast {
+
+namespace {
+
+// The last line of defence (RST-11): foreign text went through escaped() before. With the line's
+// end.
+std::string without_controls(std::string_view text) {
+  std::string line;
+  line.reserve(text.size() + 1);
+  for (const char c : text) {
+    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7F;
+    control ? line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : line += c;
+  }
+  return line += '\n';
+}
+
+}  // namespace
+
+void Output::put(std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  if (!state_) return;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size()) return;
+  state_ = errno == EPIPE
+               ? fail(Code::interrupted, "the reader of the output went away")
+               : fail(Code::unavailable, fmt::format("output: {}", std::strerror(errno)));
+}
+
+void Output::line(std::string_view text) {
+  if (!json_) put(without_controls(text));
+}
+
+void Output::message(std::string_view text) {
+  if (!quiet_) warning(text);
+}
+
+void Output::warning(std::string_view text) {
+  const std::string line = without_controls(text);
+  const std::lock_guard lock(mutex_);
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+void Output::damage(const std::string& what) {
+  warning("damaged: " + what);
+  object({{"message_type", "damage"}, {"what", what}});
+}
+
+void Output::object(const nlohmann::json& object) {
+  if (json_) put(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+Result<> Output::bytes(ByteSpan bytes) {
+  put(as_text(bytes));
+  const std::lock_guard lock(mutex_);
+  has_bytes_ = true;
+  return state_;
+}
+
+bool Output::has_bytes() {
+  const std::lock_guard lock(mutex_);
+  return has_bytes_;
+}
+
+Result<> Output::flush() {
+  const std::lock_guard lock(mutex_);
+  if (state_ && std::fflush(stdout) != 0)
+    state_ = errno == EPIPE
+                 ? fail(Code::interrupted, "the reader of the output went away")
+                 : fail(Code::unavailable, fmt::format("output: {}", std::strerror(errno)));
+  return state_;
+}
+
+Result<> Output::state() {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  constexpr std::string_view units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  double value = static_cast<double>(bytes) / 1024;
+  std::size_t unit = 0;
+  while (value >= 999.95 && unit + 1 < std::size(units)) {
+    value /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+std::string human_duration(std::int64_t ns) {
+  const double seconds = static_cast<double>(ns) / 1e9;
+  if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  const auto whole = static_cast<std::int64_t>(seconds);
+  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole % 3600 / 60);
+}
+
+namespace {
+
+std::string formatted(Time time, bool utc, const char* format) {
+  auto seconds = static_cast<std::time_t>(time.ns / 1000000000);
+  if (time.ns % 1000000000 < 0) --seconds;
+  std::tm parts{};
+  if ((utc ? gmtime_r(&seconds, &parts) : localtime_r(&seconds, &parts)) == nullptr)
+    return "(no such time)";
+  char text[64];
+  return {text, std::strftime(text, sizeof text, format, &parts)};
+}
+
+}  // namespace
+
+std::string local_time(Time time) {
+  std::string text = formatted(time, false, "%Y-%m-%d %H:%M:%S %z");
+  return text.size() > 5 ? text.insert(text.size() - 2, ":") : text;
+}
+
+std::string utc_time(Time time) {
+  const std::int64_t ns = ((time.ns % 1000000000) + 1000000000) % 1000000000;
+  return formatted(time, true, "%Y-%m-%dT%H:%M:%S") + fmt::format(".{:09}Z", ns);
+}
+
+std::string age(Time then, Time now) {
+  const std::int64_t seconds = (now.ns - then.ns) / 1000000000;
+  const auto ago = [](std::int64_t n, std::string_view unit) {
+    return fmt::format("{} {}{} ago", n, unit, n == 1 ? "" : "s");
+  };
+  if (seconds < 0) return "in the future";
+  if (seconds < 60) return "just now";
+  if (seconds < 3600) return ago(seconds / 60, "minute");
+  if (seconds < 48 * 3600) return ago(seconds / 3600, "hour");
+  return ago(seconds / (24 * 3600), "day");
+}
+
+nlohmann::json with_path(nlohmann::json object, std::string_view path) {
+  std::string text = escaped(path);
+  if (text != path) object["path_hex"] = to_hex(as_bytes(path));
+  object["path"] = std::move(text);
+  return object;
+}
+
+}  // namespace holdfast

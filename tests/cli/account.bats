@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# init, recover, status, sealed homes, and folders that are something else.
+load helpers
+setup() { fresh; }
+
+terminal() { python3 "$root/tests/cli/terminal.py" "$@"; }
+
+@test "the paper key is shown once on a terminal, and confirmed" {
+  export TERMINAL_ANSWERS=$'Type word (\\d+): $\t@word'
+  run -0 terminal "$HOLDFAST_BIN" init
+  has 'Type word'; has 'Made account'; has_not $'\033'
+  [ -f home/keys/device ]
+  words=$(grep -oP '\d+\. [a-z]+' <<<"$output" | sort -n -u | head -n 25)
+  [ "$(wc -l <<<"$words")" = 25 ]
+  cut -d' ' -f2 <<<"$words" >typed
+  run -0 hf --home other recover --paper-key-file typed
+}
+
+@test "a paper key that is not confirmed: nothing is made" {
+  export TERMINAL_ANSWERS=$'Type word (\\d+): $\t@wrong'
+  run -1 terminal "$HOLDFAST_BIN" init
+  has 'nothing was made'
+  [ ! -e home/keys/device ]
+  [ ! -e repo ]
+  run -2 hf init </dev/null
+  has '--paper-key-out'
+  [ ! -e repo ]
+  touch paper
+  run -1 hf init --paper-key-out paper
+  has 'there already'
+  [ ! -e repo ]
+}
+
+@test "recover asks for the words on a terminal" {
+  init
+  grep -oP '\d+\. +\K[a-z]+' paper | tr '\n' ' ' >typed
+  export TERMINAL_ANSWERS=$'words of the paper key.*\n\t@file '"$T/typed"
+  TERMINAL_ANSWERS=$'several on a line\t@file '"$T/typed" run -0 terminal "$HOLDFAST_BIN" --home home2 recover
+  has 'now device'
+  run -2 hf --home home3 recover </dev/null
+  has '--paper-key-file'
+  [ ! -e home3 ]
+  sed 's/1\. *[a-z]*/1. abandon/' paper >wrong
+  run -1 hf --home home3 recover --paper-key-file wrong
+  run -1 hf --home home3 recover --paper-key-file missing
+  has missing
+}
+
+@test "a sealed home: all ways to give the passphrase" {
+  printf 'correct horse\n' >pass
+  printf 'wrong\n' >wrong
+  hf --quiet init --paper-key-out paper --passphrase-file pass
+  run -0 hf --passphrase-file pass status
+  has 'Home         sealed'
+  HOLDFAST_PASSPHRASE_FILE=pass run -0 hf snapshots
+  HOLDFAST_PASSPHRASE_COMMAND='echo correct horse' run -0 hf snapshots
+  HOLDFAST_PASSPHRASE_COMMAND='echo correct horse; exit 3' run -1 hf snapshots
+  has 'exit code 3'
+  run -1 hf --passphrase-file wrong snapshots
+  has passphrase
+  run -1 --separate-stderr hf --json --passphrase-file wrong snapshots
+  [ "$(summary reason <<<"$output")" = denied ]
+  run -1 hf --passphrase-file missing snapshots
+  has 'missing'
+  TERMINAL_ANSWERS=$'Passphrase[^:]*: $\tcorrect horse' run -0 terminal "$HOLDFAST_BIN" snapshots
+  has '0 snapshots'; has_not 'correct horse'
+  run -1 setsid -w "$HOLDFAST_BIN" snapshots </dev/null
+  has 'HOLDFAST_PASSPHRASE_COMMAND'
+}
+
+@test "one account, two repositories; another account's repository is refused" {
+  small_tree
+  init
+  hf --quiet backup src
+  run -0 hf --repo second init
+  has 'Made repository'; has_not 'Made account'
+  hf --quiet --repo second backup src
+  run -0 hf --repo second snapshots
+  has '1 snapshots'
+  run -0 hf status
+  has 'is another one of this home'
+  run -0 hf init
+  has 'Already a repository of this account'
+  hf --quiet --home stranger --repo theirs init --paper-key-out p
+  run -1 hf --repo theirs snapshots
+  has account
+  run -1 hf --repo theirs init
+  has account
+  run -1 hf --home home3 --repo theirs recover --paper-key-file paper
+  run -1 hf --home home3 init --paper-key-out p2
+  has recover
+}
+
+@test "a foreign folder, a file, an unknown version, a lost key: what to do" {
+  mkdir foreign
+  echo precious >foreign/letter
+  run -1 hf --repo foreign init --paper-key-out p
+  has 'not empty'; has letter
+  [ "$(ls foreign)" = letter ]
+  [ ! -e home/keys/device ]
+  run -1 hf --repo foreign/letter init --paper-key-out p
+  run -1 hf --repo no/such/parent init --paper-key-out p
+  has 'no/such/parent'
+  rm -f p
+  init
+  run -1 hf --repo "$T/foreign" snapshots
+  python3 - <<'END'
+data = bytearray(open("repo/repository", "rb").read())
+assert data[0] == 0x08 and data[1] == 1  # field 1, version
+data[1] = 9
+open("repo/repository", "wb").write(data)
+END
+  run -1 hf snapshots
+  has 'version 9'; has 'update holdfast'
+  rm home/keys/device
+  run -1 hf snapshots
+  has 'holdfast recover'
+}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# The real program in a folder of its own. HOLDFAST_BIN names it.
+bats_require_minimum_version 1.5.0
+
+root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+: "${HOLDFAST_BIN:=$root/build/dev/bin/holdfast}"
+
+# Of every test: a home, a repository that is not there yet, no terminal, nothing from the outside.
+fresh() {
+  unset "${!HOLDFAST_@}" "${!XDG_@}"
+  HOLDFAST_BIN=$program
+  T=$BATS_TEST_TMPDIR
+  export HOLDFAST_HOME=$T/home HOLDFAST_REPO=$T/repo TZ=UTC LC_ALL=C.UTF-8 TERM=dumb
+  cd "$T"
+}
+program=$HOLDFAST_BIN
+
+hf() { "$program" "$@"; }
+
+init() { hf --quiet init --paper-key-out "$T/paper"; }
+
+# A second home on the same repository.
+second_home() { hf --quiet --home "$T/home2" recover --paper-key-file "$T/paper" --device-name second; }
+
+# The full id that a backup of these arguments gives.
+snapshot() { hf --json backup "$@" 2>/dev/null | summary snapshot; }
+
+# A key of the last object of standard input.
+summary() { tail -n 1 | jq -r ".$1"; }
+
+small_tree() {
+  mkdir -p "$T/src/sub/deep" "$T/src/empty"
+  printf 'hello\n' >"$T/src/hello"
+  seq 1 20000 >"$T/src/numbers"
+  head -c 300000 /dev/urandom >"$T/src/sub/random"
+  printf 'x' >"$T/src/sub/deep/x"
+  ln -s ../hello "$T/src/sub/link"
+}
+
+same_trees() { python3 "$root/scripts/compare-trees" "$1" "$2"; }
+
+# Fails and shows it when standard input has a control byte other than the line's end.
+no_controls() {
+  if LC_ALL=C grep -aqP '[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]'; then return 1; fi
+}
+
+has() { [[ $output == *"$1"* ]] || { echo "expected '$1' in: $output"; return 1; }; }
+has_not() { [[ $output != *"$1"* ]] || { echo "expected no '$1' in: $output"; return 1; }; }
+
+# Until a command succeeds, at most 20 seconds.
+eventually() {
+  local i
+  for ((i = 0; i < 400; i++)); do "$@" && return 0; sleep 0.05; done
+  echo "never: $*"
+  return 1
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Every object of every command is as testdata/json-schema says, and docs/json.md knows every key.
+load helpers
+setup() { fresh; }
+
+valid() { # COMMAND KINDS: what was printed is valid and has objects of these kinds
+  local kinds
+  kinds=$(python3 "$root/tests/cli/validate-json.py" "$root/testdata/json-schema" "$1" <<<"$output") || { echo "$kinds"; return 1; }
+  for kind in $2; do [[ " $kinds " == *" $kind "* ]] || { echo "no $kind in $kinds"; return 1; }; done
+}
+
+@test "all commands" {
+  small_tree
+  touch "src/$(printf 'odd\377')"
+  python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("src/socket")'
+  run -0 --separate-stderr hf --json init --paper-key-out paper; valid init summary-init
+  run -0 --separate-stderr hf --json --repo r2 init; valid init summary-init
+  run -0 --separate-stderr hf --json --home home2 recover --paper-key-file paper; valid recover summary-recover
+  run -0 --separate-stderr hf --json status; valid status summary-status
+  run -0 --separate-stderr hf --json backup src --dry-run; valid backup summary-backup
+  run -0 --separate-stderr hf --json backup src --tag t; valid backup summary-backup
+  printf '%s\n' "$T/src" "$T/missing" >list
+  run -3 --separate-stderr hf --json backup --files-from list; valid backup 'unreadable summary-backup'
+  touch src/other
+  chmod 600 src/hello
+  run -0 --separate-stderr hf --json backup src --tag t; valid backup summary-backup
+  run -0 --separate-stderr bash -c '(sleep 1.5; echo x) | "$0" --json backup --stdin' "$HOLDFAST_BIN"; valid backup 'status summary-backup'
+  run -0 --separate-stderr hf --json snapshots; valid snapshots 'snapshot summary-snapshots'
+  first=$(jq -r 'select(.message_type == "snapshot").snapshot' <<<"$output" | head -n 1)
+  third=$(jq -r 'select(.message_type == "snapshot").snapshot' <<<"$output" | sed -n 3p)
+  run -0 --separate-stderr hf --json ls -R "$first"; valid ls 'entry summary-ls'
+  jq -e 'select(.path_hex)' <<<"$output" >/dev/null
+  run -0 --separate-stderr hf --json find '*'; valid find 'match summary-find'
+  run -0 --separate-stderr hf --json diff "$first" "$third"; valid diff 'difference summary-diff'
+  run -0 --separate-stderr hf --json stats; valid stats summary-stats
+  run -0 --separate-stderr hf --json restore "$first" --target back; valid restore summary-restore
+  run -0 --separate-stderr hf --json restore "$first" --target back --dry-run; valid restore summary-restore
+  run -0 --separate-stderr hf --json check --read-data; valid check summary-check
+  run -1 --separate-stderr hf --json ls 00000000; valid ls error
+  run -2 --separate-stderr hf --json ls; valid ls error
+  pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
+  rm "$pack"
+  run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'
+  run -4 --separate-stderr hf --json restore "$first" --target back2; valid restore 'incomplete summary-restore'
+}
+
+@test "docs/json.md names every key of every schema" {
+  for schema in "$root"/testdata/json-schema/*.json; do
+    jq -r '.properties | keys[]' "$schema" | while read -r key; do
+      grep -q "\`$key\`" "$root/docs/json.md" || { echo "$schema: $key"; exit 1; }
+    done
+  done
+}

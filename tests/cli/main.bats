@@ -1,0 +1,121 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# The main job, from init to a restore in another home.
+load helpers
+setup() { fresh; }
+
+@test "init, backup, list, verify, recover, restore: everything comes back" {
+  small_tree
+  ln src/hello src/hard-link
+  truncate -s 10M src/sparse
+  mkfifo src/fifo
+  chmod 2750 src/sub
+  touch -h -d '1969-07-20 20:17:40.123456789 UTC' src/sub/link src/hello
+  init
+  [ "$(stat -c %a paper)" = 600 ]
+  id=$(snapshot src --tag daily --host laptop)
+  [[ $id =~ ^[0-9a-f]{64}$ ]]
+  run -0 hf snapshots
+  has "${id:0:8}"; has laptop; has daily; has "$T/src"; has '+00:00'
+  run -0 hf ls "latest:$T/src"
+  has "$T/src/hello"; has "$T/src/sub"; has_not random
+  run -0 hf ls "latest:$T/src/hello"
+  has "$T/src/hello"
+  run -0 hf ls -l -R "${id:0:10}:$T/src"
+  has random; has 'lrwxrwxrwx'; has '-> ../hello'; has '10485760'
+  run -0 hf check --read-data
+  has 'No damage.'
+  second_home
+  privileged=(); [ "$(id -u)" != 0 ] || privileged=(--privileged)
+  run -0 hf --home home2 restore latest --target back "${privileged[@]}"
+  same_trees src "back$T/src"
+  run -0 hf --home home2 restore "$id:$T/src/sub" --target part "${privileged[@]}" --verify
+  same_trees src/sub part
+  run -0 hf status
+  has 'second'; has '(this one)'; has 'not sealed'; has 'just now'
+}
+
+@test "a second backup reads only what changed, and diff names it" {
+  small_tree
+  init
+  first=$(snapshot src)
+  rm src/sub/deep/x
+  printf 'more' >>src/hello
+  printf 'new' >src/new
+  chmod 600 src/numbers
+  run -0 --separate-stderr hf --json backup src
+  [ "$(summary files_new <<<"$output")" = 1 ]
+  [ "$(summary files_unmodified <<<"$output")" = 1 ]
+  [ "$(summary parent <<<"$output")" = "$first" ]
+  [ "$(summary bytes_added <<<"$output")" -lt 200000 ]
+  second=$(summary snapshot <<<"$output")
+  run -0 hf diff "$first" latest
+  has "+  $T/src/new"; has "-  $T/src/sub/deep/x"; has "M  $T/src/hello"; has "m  $T/src/numbers"; has_not random
+  run -0 hf diff "$second" "$second"
+  has '0 added'
+}
+
+@test "find looks through all snapshots" {
+  small_tree
+  init
+  first=$(snapshot src)
+  mv src/hello src/hello.old
+  second=$(snapshot src)
+  run -0 --separate-stderr hf --json find 'hello*'
+  [ "$(jq -r 'select(.message_type == "match") | .snapshot + " " + .path' <<<"$output" | sort)" = "$(printf '%s\n' \
+    "$first $T/src/hello" "$second $T/src/hello.old" | sort)" ]
+  run -0 --separate-stderr hf find -i "$T/*/RANDOM" -s "${first:0:12}"
+  has "$T/src/sub/random"
+  run -0 --separate-stderr hf find nothing
+  [ -z "$output" ]
+}
+
+@test "restore: include, exclude, overwrite, dry run, resumed" {
+  small_tree
+  init
+  snapshot src
+  run -0 hf restore "latest:$T/src" --target dry --dry-run
+  has 'Would restore: 4 files'
+  [ ! -e dry ]
+  run -0 hf restore "latest:$T/src" --target some --include 'hello' --include deep --exclude x
+  [ "$(cd some && find . -type f)" = ./hello ]
+  run -0 hf restore "latest:$T/src" --target all
+  printf 'other' >all/hello
+  rm all/numbers
+  run -0 hf restore "latest:$T/src" --target all --overwrite never
+  [ "$(cat all/hello)" = other ]
+  cmp src/numbers all/numbers
+  run -0 hf restore "latest:$T/src" --target all
+  has '3 kept'
+  cmp src/hello all/hello
+  run -0 hf restore "latest:$T/src" --target all --overwrite always
+  has ' 0 kept'
+  run -1 hf restore "latest:/not/there" --target all
+  has '/not/there'
+}
+
+@test "dump writes a file, and a folder as tar" {
+  small_tree
+  printf 'strange' >"src/$(printf 'na\nme\377')"
+  init
+  snapshot src
+  hf dump "latest:$T/src/sub/random" | cmp - src/sub/random
+  mkdir untarred
+  hf dump "latest:$T/src" | tar -x -C untarred
+  found=$(find untarred -type d -name src)
+  diff -r --no-dereference src "${found:-untarred}"
+  run -1 hf dump "latest:$T/none"
+  run -2 hf dump latest
+}
+
+@test "stats" {
+  small_tree
+  init
+  snapshot src
+  run -0 --separate-stderr hf --json stats
+  [ "$(summary snapshots <<<"$output")" = 1 ]
+  [ "$(summary bytes_files <<<"$output")" -gt 400000 ]
+  [ "$(summary bytes_stored <<<"$output")" -gt 300000 ]
+  run -0 hf stats
+  has Reduction
+}

@@ -172,7 +172,7 @@ void FileWriter::run() {
     if (auto* batch = std::get_if<Batch>(&*job))
       run_batch(*batch, hasher ? &*hasher : nullptr);
     else
-      run_segment(std::get<Segment>(*job));
+      run_segment(std::get<FileSegment>(*job));
     job.reset();  // closes its directories before it counts as done
     const std::lock_guard lock(mutex_);
     if (--unfinished_ == 0) idle_.notify_all();
@@ -279,12 +279,12 @@ void FileWriter::restore_large(FileJob job) {
 Result<> FileWriter::cut(const std::shared_ptr<LargeFile>& file) {
   const Entry& entry = file->job.entry;
   ContentCursor cursor(nodes_, entry.content);
-  Segment segment{.file = file, .offset = 0, .items = {}};
+  FileSegment segment{.file = file, .offset = 0, .items = {}};
   std::uint64_t offset = 0;
   const auto send = [&] {
     if (segment.items.empty()) return;
     file->holders.fetch_add(1);
-    push(std::exchange(segment, Segment{.file = file, .offset = offset, .items = {}}));
+    push(std::exchange(segment, FileSegment{.file = file, .offset = offset, .items = {}}));
   };
   while (!file->failed.load()) {
     HF_TRY(allowed());
@@ -305,7 +305,7 @@ Result<> FileWriter::cut(const std::shared_ptr<LargeFile>& file) {
   return cursor.check_size(entry.size);
 }
 
-void FileWriter::run_segment(const Segment& segment) {
+void FileWriter::run_segment(const FileSegment& segment) {
   std::uint64_t offset = segment.offset;
   for (const ContentItem& item : segment.items) {
     if (segment.file->failed.load()) break;

@@ -53,7 +53,7 @@ struct FileJob {
 };
 
 struct LargeFile;
-struct Segment {
+struct FileSegment {
   std::shared_ptr<LargeFile> file;
   std::uint64_t offset = 0;
   std::vector<ContentItem> items;
@@ -81,7 +81,7 @@ class FileWriter {
     std::uint64_t bytes = 0, weight = 0;
     std::size_t directories = 0;
   };
-  using Job = std::variant<Batch, Segment>;
+  using Job = std::variant<Batch, FileSegment>;
 
   void add(FileJob job, bool verify);
   void flush();
@@ -98,7 +98,7 @@ class FileWriter {
   Result<> compare(const Entry& entry, RestoredFile& file, ChunkHasher& hasher);
   void restore_large(FileJob job);
   Result<> cut(const std::shared_ptr<LargeFile>& file);
-  void run_segment(const Segment& segment);
+  void run_segment(const FileSegment& segment);
   void release(const std::shared_ptr<LargeFile>& file);
   void done(const FileJob& job, const Result<TargetFile::Committed>& result);
 

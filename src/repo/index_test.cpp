@@ -177,7 +177,9 @@ TEST(Index, a_removed_pack_is_gone_in_memory_in_segments_and_after_merges) {
   for (std::uint64_t p = 0; p < 4; ++p) {
     oracle.add(table_of(pack_hash(p), chunks(p * 4, p * 4 + 4)));
     ASSERT_TRUE(index->add(oracle.live().at(pack_hash(p))));
-    if (p == 2) ASSERT_TRUE(index->flush());
+    if (p == 2) {
+      ASSERT_TRUE(index->flush());
+    }
   }
   for (const std::uint64_t p : {1U, 3U}) oracle.remove(pack_hash(p));
   ASSERT_TRUE(index->remove_packs({pack_hash(1), pack_hash(3), pack_hash(77)}));
@@ -200,7 +202,9 @@ TEST(Index, a_copy_in_another_pack_outlives_removal) {
     auto index = open(folder, {.table_chunks_max = 100, .tier_ratio = 2});
     for (std::uint64_t p = 0; p < 4; ++p) {
       ASSERT_TRUE(index->add(table_of(pack_hash(p), {chunk(1)})));
-      if (flushed) ASSERT_TRUE(index->flush());
+      if (flushed) {
+        ASSERT_TRUE(index->flush());
+      }
     }
     for (const std::uint64_t p : {3U, 0U, 2U}) {
       ASSERT_TRUE(index->remove_packs({pack_hash(p)}));
@@ -264,7 +268,9 @@ void random_run(std::uint64_t seed) {
       const ChunkId id = chunk(random.below(kUniverse));
       const auto place = index->find(id);
       ASSERT_EQ(place.has_value(), oracle.has_chunk(id));
-      if (place) ASSERT_TRUE(oracle.is_right(id, *place));
+      if (place) {
+        ASSERT_TRUE(oracle.is_right(id, *place));
+      }
     }
   }
   expect_agreement(*index, oracle, kUniverse);
@@ -430,7 +436,9 @@ TEST(Index, ENG_13_any_changed_byte_hides_chunks_at_worst_and_never_invents_one)
     const auto index = open(folder);
     for (std::uint64_t i = 0; i < 20; ++i) {
       const auto place = index->find(chunk(i));
-      if (place) ASSERT_TRUE(index->has_pack(place->pack));
+      if (place) {
+        ASSERT_TRUE(index->has_pack(place->pack));
+      }
     }
     for (std::uint64_t i = 20; i < 40; ++i) ASSERT_FALSE(index->contains(chunk(i)));
     if (at % 5 != 0) continue;

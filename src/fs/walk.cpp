@@ -86,8 +86,7 @@ std::string_view last_of(std::string_view path) {
 
 }  // namespace
 
-// ---- construction
-// --------------------------------------------------------------------------------
+// ---- construction -------------------------------------------------------------------------------
 
 Walk::Identity Walk::Identity::of(const struct stat& st) {
   return {st.st_dev, st.st_ino, st.st_mode & S_IFMT};
@@ -174,8 +173,7 @@ Result<> Walk::begin_root() {
   return list_top();
 }
 
-// ---- reports
-// -------------------------------------------------------------------------------------
+// ---- reports ------------------------------------------------------------------------------------
 
 std::string Walk::path_of(std::string_view name) const {
   std::string out = path_;
@@ -189,8 +187,7 @@ void Walk::report(std::string_view path, std::string what) {
     unreadable_.push_back({std::string(path), std::move(what)});
 }
 
-// ---- entries of the directory on top
-// -------------------------------------------------------------
+// ---- entries of the directory on top ------------------------------------------------------------
 
 Result<const Entry*> Walk::next() {
   file_ = FileReader();
@@ -286,8 +283,7 @@ bool Walk::crosses_file_system(std::string_view name, const struct stat& st) {
   return std::ranges::find(nested_, path_of(name)) == nested_.end();
 }
 
-// ---- from directory to directory
-// -----------------------------------------------------------------
+// ---- from directory to directory ----------------------------------------------------------------
 
 Result<> Walk::advance() {
   Frame& top = frames_.back();
@@ -439,8 +435,7 @@ Opened Walk::reopen_by_path() const {
   return std::unexpected(ENOENT);
 }
 
-// ---- objects
-// -------------------------------------------------------------------------------------
+// ---- objects ------------------------------------------------------------------------------------
 
 Opened Walk::open_with_noatime(int directory, const char* name, int flags) {
   if (try_noatime_) {

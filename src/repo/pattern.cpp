@@ -12,8 +12,7 @@
 namespace holdfast {
 namespace {
 
-// ---- characters
-// ----------------------------------------------------------------------------------
+// ---- characters ---------------------------------------------------------------------------------
 
 struct Character {
   char32_t value = 0;
@@ -79,8 +78,7 @@ std::string lowered(std::string_view text) {
   return out;
 }
 
-// ---- one component
-// -------------------------------------------------------------------------------
+// ---- one component ------------------------------------------------------------------------------
 
 // One character of a class, with its escape. Nullopt: the class is malformed.
 std::optional<char32_t> class_character(std::string_view& pattern) {
@@ -170,8 +168,7 @@ bool well_formed(std::string_view pattern) {
   return true;
 }
 
-// ---- paths
-// ---------------------------------------------------------------------------------------
+// ---- paths --------------------------------------------------------------------------------------
 
 void split(std::string_view path, std::vector<std::string_view>& out) {
   out.clear();

@@ -45,13 +45,17 @@ class WalkLookup final : public node::Ancestors::Lookup {
                                          std::string_view name) override {
     using Known = node::Ancestors::Known;
     walk_.restart();
+    bool damage = false;
     auto found = go_to(walk_, directory, name);
-    if (!found && node::is_damage(found.error())) return Known::damaged;
+    // Damage on the way is no answer while the entry itself can still be read: else one bad name
+    // would hide that the next is a symlink.
+    for (; !found && node::is_damage(found.error()); found = go_to(walk_, directory, name))
+      damage = true;
     if (!found) return std::unexpected(std::move(found).error());
     const Entry& e = walk_.entry();
-    return *found && e.directory == directory && e.name == name && e.type == EntryType::directory
-               ? Known::directory
-               : Known::not_a_directory;
+    if (!*found || e.directory != directory || e.name != name)
+      return damage ? Known::damaged : Known::not_a_directory;
+    return e.type == EntryType::directory ? Known::directory : Known::not_a_directory;
   }
 
  private:

@@ -825,6 +825,20 @@ TEST(Tree, RST_02_entry_below_a_symlink_a_file_or_nothing_is_refused) {
   }
 }
 
+TEST(Tree, RST_02_a_hostile_name_before_a_symlink_does_not_hide_it) {
+  Entry link = entry_at("d", EntryType::symlink);
+  link.link_target = "/outside";
+  MemoryNodes nodes(kIdKey);
+  Entry up = dir("up");
+  up.name = "..";
+  const LeafNode leaf{{up, link, file("d/passwd")}};
+  const TreeRoot root{*nodes.put(ChunkType::leaf, encode_leaf(leaf)), 0, 3};
+  const Read read = read_all(nodes, root);
+  EXPECT_THAT(paths(read.entries), ::testing::ElementsAre("d"));
+  ASSERT_EQ(read.errors.size(), 2U);
+  EXPECT_THAT(read.errors[1], HasSubstr("d/passwd"));
+}
+
 TEST(Tree, RST_02_directories_are_checked_also_where_more_wait_than_are_remembered) {
   Table table;
   const std::string base(240, 'n');

@@ -65,7 +65,9 @@ TEST(ContentList, any_number_of_pieces_reads_back) {
     const auto items = items_of(n, n);
     const Content content = build(nodes, items);
     EXPECT_EQ(content.root.has_value(), n > kInlineItemsMax);
-    if (content.root) EXPECT_EQ(content.root->items, n);
+    if (content.root) {
+      EXPECT_EQ(content.root->items, n);
+    }
     ContentCursor cursor(nodes, content);
     const Got got = drain(cursor);
     EXPECT_EQ(got.items, items);

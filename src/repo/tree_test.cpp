@@ -207,7 +207,9 @@ void flip_everything(const Bytes& valid, Decode decode, Encode encode) {
     for (unsigned bit = 0; bit < 8; ++bit) {
       Bytes bad = valid;
       bad[i] ^= static_cast<std::byte>(1U << bit);
-      if (const auto node = decode(bad)) EXPECT_EQ(encode(*node), bad) << i;
+      if (const auto node = decode(bad)) {
+        EXPECT_EQ(encode(*node), bad) << i;
+      }
     }
     EXPECT_FALSE(decode(ByteSpan(valid).first(i))) << i;
     Bytes longer(valid);
@@ -451,7 +453,9 @@ TEST(Tree, skip_directory_leaves_out_the_rest_of_its_subtree_and_reads_little) {
     ASSERT_TRUE(e) << e.error().what;
     if (*e == nullptr) break;
     given.push_back((*e)->path());
-    if ((*e)->directory == "dir00001") ASSERT_TRUE(cursor.skip_directory("dir00001"));
+    if ((*e)->directory == "dir00001") {
+      ASSERT_TRUE(cursor.skip_directory("dir00001"));
+    }
   }
   EXPECT_THAT(given, ::testing::ElementsAre("dir00000", "dir00001", "dir00002", "dir00000/file0000",
                                             "dir00000/file0001", "dir00001/file0000",
@@ -551,7 +555,9 @@ TEST(Tree, entries_at_their_limits_pass) {
   EXPECT_TRUE(read.errors.empty());
   EXPECT_EQ(read.entries, all(table));
   for (const auto& [key, bytes] : nodes.nodes)
-    if (bytes.size() > 65536) EXPECT_EQ(decode_leaf(bytes)->entries.size(), 1U);
+    if (bytes.size() > 65536) {
+      EXPECT_EQ(decode_leaf(bytes)->entries.size(), 1U);
+    }
 }
 
 TEST(Tree, one_change_touches_one_leaf_and_the_nodes_above_it) {

@@ -55,7 +55,7 @@ void run(ByteSpan input) {
   auto index = Index::open(folder, RepositoryId{}, {.table_chunks_max = 16, .tier_ratio = 2});
   if (!index) std::abort();
   look_up(**index, segment);
-  for (const std::uint8_t number : {1, 2})
+  for (const std::uint8_t number : {std::uint8_t{1}, std::uint8_t{2}})
     if (!(*index)->add(small_pack(number)) || !(*index)->flush()) std::abort();
   look_up(**index, segment);
 }

@@ -8,7 +8,6 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-
 #include "fs/directory_set.h"
 #include "fs/temp_tree.h"
 

@@ -461,7 +461,8 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   const SealedHead head = seal_head(snapshot, parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(head_name(snapshot.device, snapshot.number), head.object);
   if (!put && put.error().code == Code::conflict)
-    return copied_home(fmt::format("session {} of this device was ended by somebody else", record_.number));
+    return copied_home(
+        fmt::format("session {} of this device was ended by somebody else", record_.number));
   HF_TRY(std::move(put));
   snapshot.id = head.id;
   HF_TRY(write_session(parts.state,

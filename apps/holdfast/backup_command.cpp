@@ -73,6 +73,13 @@ Result<std::int64_t> parse_duration(const std::string& text) {
   return number * seconds * 1000000000;
 }
 
+Result<Compression> parse_compression(const std::string& text) {
+  if (text == "fast") return Compression::fast;
+  if (text == "balanced") return Compression::balanced;
+  if (text == "max") return Compression::max;
+  return usage(fmt::format("--compression '{}': expected fast, balanced or max", escaped(text)));
+}
+
 Result<PatternList> patterns(const BackupCommand& command) {
   std::vector<PatternLine> lines;
   for (const std::string& text : command.excludes) lines.push_back({text, false});
@@ -194,7 +201,7 @@ Result<BackupOptions> backup_options(const BackupCommand& command,
   options.host = command.host.empty() ? host_name() : command.host;
   options.user = user_name();
   options.program = fmt::format("holdfast {}", kVersion);
-  options.compression = command.compression;
+  HF_ASSIGN(options.compression, parse_compression(command.compression));
   options.dry_run = command.dry_run;
   HF_ASSIGN(auto alone, plain_patterns(command.alone));
   HF_ASSIGN(auto uncompressed, plain_patterns(command.uncompressed));

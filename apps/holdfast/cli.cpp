@@ -158,10 +158,6 @@ void add_backup_command(CLI::App& app, Commands& c) {
   sub.add_flag("-n,--dry-run", c.backup.dry_run,
                "Only tell what would be read; names and metadata are looked at, contents are not");
   sub.add_option("--compression", c.backup.compression, "fast, balanced or max")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Compression>{{"fast", Compression::fast},
-                                             {"balanced", Compression::balanced},
-                                             {"max", Compression::max}}))
       ->type_name("LEVEL");
   sub.add_option(
          "--compress-alone", c.backup.alone,
@@ -301,12 +297,21 @@ int end(const Result<int>& result, Output& out, const Stop& stop) {
   if (result && !reader_gone) return end_with(output.error(), out);
   // As everybody does for `head`: it got what it wanted.
   if (reader_gone && result) return *result;
-  if (reader_gone && result.error().what == output.error().what) return 0;
+  if (reader_gone && result.error().code == Code::interrupted && !stop.requested()) return 0;
   // Whatever a call gave when the signal came in between.
   const bool stopped = stop.requested() && result.error().code != Code::alarm;
   const int code =
       end_with(stopped ? Error{Code::interrupted, result.error().what} : result.error(), out);
   return out.flush() ? code : std::max(code, 1);
+}
+
+// "--tag T PATH": an option that can be repeated takes one value each time, and leaves the paths
+// alone.
+void take_one_value_each(CLI::App& app) {
+  for (CLI::App* sub : app.get_subcommands({}))
+    for (CLI::Option* option : sub->get_options())
+      if (!option->get_positional() && option->get_expected_max() > 1)
+        option->allow_extra_args(false);
 }
 
 }  // namespace
@@ -328,6 +333,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   add_query_commands(app, c);
   add_data_commands(app, c);
   add_generators(app, c);
+  take_one_value_each(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -9,7 +9,6 @@
 #include "base/world.h"
 #include "home.h"
 #include "output.h"
-#include "repo/pack.h"
 
 namespace holdfast {
 
@@ -50,6 +49,8 @@ class OpenRepository {
 // --repo, HOLDFAST_REPO, config.toml. kUsage when there is none.
 Result<std::string> repository_path(const Context& context, const HomePaths& paths);
 
+// A file that stands where the user named a folder is no damage of a repository.
+std::unexpected<Error> not_damage(Error error);
 // Code::not_found, with what to do, when there is no such folder.
 Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random);
 
@@ -62,6 +63,9 @@ struct SnapshotRef {
 // Full id, unique prefix, or "latest". Code::not_found; kUsage (ambiguous, or no id at all).
 Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text);
 
+// What a SNAP:PATH names; Code::not_found says how to look for it.
+Result<Entry> entry_at(NodeSource& nodes, const SnapshotRef& ref);
+
 struct InitCommand {
   std::string paper_key_out, device_name;
 };
@@ -73,8 +77,7 @@ struct BackupCommand {
       files_from, files_from0, tags, alone, uncompressed;
   std::string host, stdin_name;
   bool one_file_system = false, exclude_caches = false, from_stdin = false, dry_run = false;
-  Compression compression = Compression::balanced;
-  std::string wait;
+  std::string compression = "balanced", wait;
 };
 struct SnapshotFilter {
   std::string host, path;

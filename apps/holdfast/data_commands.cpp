@@ -157,6 +157,7 @@ Result<int> run_restore(const Context& context, const RestoreCommand& command) {
   HF_ASSIGN(const HeadList heads, opened->heads(context, true));
   HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.snapshot));
   Repository& repository = opened->repository();
+  if (!ref.path.empty()) HF_TRY(entry_at(repository.nodes(), ref));
   std::unique_ptr<Target> target;
   if (command.dry_run) {
     target = std::make_unique<NoTarget>();
@@ -204,6 +205,7 @@ Result<int> run_dump(const Context& context, const DumpCommand& command) {
   HF_ASSIGN(const HeadList heads, opened->heads(context, true));
   HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.source));
   Repository& repository = opened->repository();
+  if (!ref.path.empty()) HF_TRY(entry_at(repository.nodes(), ref));
   ReaderChunks chunks(repository.reader());
   const DumpOwners owners{&ref.snapshot->users, &ref.snapshot->groups};
   HF_TRY(dump(

@@ -38,7 +38,9 @@ OptionText option_text(const CLI::Option& option) {
   }
   for (const std::string& name : option.get_snames()) text.names.push_back("-" + name);
   for (const std::string& name : option.get_lnames()) text.names.push_back("--" + name);
-  if (option.get_items_expected_max() > 0) text.value = option.get_type_name();
+  // Checks of the value follow the name that we gave it.
+  const std::string type = option.get_type_name();
+  if (option.get_items_expected_max() > 0) text.value = type.substr(0, type.find(':'));
   text.optional_value = !text.value.empty() && option.get_items_expected_min() == 0;
   return text;
 }
@@ -134,7 +136,7 @@ _holdfast() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} command= options= files= i
   COMPREPLY=()
   case $before in
-{})  esac
+{}  esac
   for ((i = 1; i < COMP_CWORD; i++)); do
     case " {} " in *" ${{COMP_WORDS[i]}} "*) command=${{COMP_WORDS[i]}}; break ;; esac
   done

@@ -34,10 +34,15 @@ Result<std::string> repository_path(const Context& context, const HomePaths& pat
   return absolute.lexically_normal().string();
 }
 
+std::unexpected<Error> not_damage(Error error) {
+  if (error.code == Code::corrupt) error.code = Code::invalid;
+  return std::unexpected(std::move(error));
+}
+
 Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random) {
   auto store = FolderStore::open(path, random);
   if (store) return std::move(*store);
-  if (store.error().code != Code::not_found) return std::unexpected(std::move(store).error());
+  if (store.error().code != Code::not_found) return not_damage(std::move(store).error());
   return fail(Code::not_found,
               fmt::format("{}: there is no such folder; name another one with --repo, or make a "
                           "repository with 'holdfast init'",
@@ -79,14 +84,17 @@ Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
 namespace {
 
 Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text) {
-  if (heads.snapshots.empty()) return fail(Code::not_found, "the repository has no snapshots");
-  if (text == "latest") return &heads.snapshots.back();
   constexpr std::string_view hex = "0123456789abcdef";
-  if (text.empty() || text.size() > 64 || text.find_first_not_of(hex) != std::string_view::npos)
+  const bool latest = text == "latest";
+  const bool id =
+      !text.empty() && text.size() <= 64 && text.find_first_not_of(hex) == std::string_view::npos;
+  if (!latest && !id)
     return usage(fmt::format(
         "snapshot '{}': expected 'latest', or an id or its first digits; a folder in it follows "
         "after a colon, as in latest:/home",
         escaped(text)));
+  if (heads.snapshots.empty()) return fail(Code::not_found, "the repository has no snapshots");
+  if (latest) return &heads.snapshots.back();
   const Snapshot* found = nullptr;
   for (const Snapshot& s : heads.snapshots) {
     if (!s.id.hex().starts_with(text)) continue;
@@ -116,6 +124,15 @@ Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text) 
       path.find_first_not_of('/') == std::string::npos ? path.size() : path.find_first_not_of('/'));
   while (ref.path.ends_with('/')) ref.path.pop_back();
   return ref;
+}
+
+Result<Entry> entry_at(NodeSource& nodes, const SnapshotRef& ref) {
+  auto entry = find_entry(nodes, ref.snapshot->tree, ref.path);
+  if (!entry && entry.error().code == Code::not_found)
+    return fail(Code::not_found,
+                fmt::format("/{} is not in snapshot {}; 'holdfast ls {}' lists it",
+                            escaped(ref.path), ref.snapshot->id.brief(), ref.snapshot->id.brief()));
+  return entry;
 }
 
 }  // namespace holdfast

@@ -150,15 +150,6 @@ bool below(std::string_view directory, std::string_view path) {
          (directory.starts_with(path) && directory[path.size()] == '/');
 }
 
-Result<Entry> entry_at(NodeSource& nodes, const SnapshotRef& ref) {
-  auto entry = find_entry(nodes, ref.snapshot->tree, ref.path);
-  if (!entry && entry.error().code == Code::not_found)
-    return fail(Code::not_found,
-                fmt::format("/{} is not in snapshot {}; 'holdfast ls {}' lists it",
-                            escaped(ref.path), ref.snapshot->id.brief(), ref.snapshot->id.brief()));
-  return entry;
-}
-
 // Every entry from a cursor on, until `visit` gives false; damage is warned of and counted.
 Result<std::uint64_t> each_entry(const Context& context, TreeCursor& cursor,
                                  const std::function<bool(const Entry&)>& visit) {

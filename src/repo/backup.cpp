@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::size_t kBatchBytes = 1U << 20;
 constexpr std::size_t kBatchPiecesMax = 4096;
-constexpr std::size_t kBatches = 6;
+constexpr std::size_t kBatches = 4;
 constexpr std::size_t kStepsMax = 4096;  // entries and pieces that wait for their batch
 constexpr int kReadAttempts = 3;         // of a file that changes while it is read
 
@@ -210,6 +210,7 @@ class Run {
       HF_ASSIGN(const Entry* now, source_.next());
       if (now == nullptr) return {};
       HF_ASSIGN(const Entry* old, before_.find(*now));
+      progress_.bytes += now->size;
       count(*now, old != nullptr, old != nullptr && same_object(*old, *now) && !before_.racy(*old));
     }
   }
@@ -244,8 +245,10 @@ class Run {
       progress_.set_current(*now);
       HF_ASSIGN(const Entry* old, before_.find(*now));
       HF_ASSIGN(const bool unchanged, reuse(old, *now));
-      count(*now, old != nullptr, unchanged);
-      if (!unchanged) HF_TRY(take(*now));
+      if (unchanged) progress_.bytes += now->size;
+      // A file that is read is counted when that is done: it may be unreadable, or longer by then.
+      if (unchanged || now->type != EntryType::file) count(*now, old != nullptr, unchanged);
+      if (!unchanged) HF_TRY(take(*now, old != nullptr));
       HF_TRY(settle(false));
     }
     if (filling_ != nullptr && !filling_->pieces.empty()) send();
@@ -277,9 +280,9 @@ class Run {
     }
   }
 
-  Result<> take(const Entry& now) {
+  Result<> take(const Entry& now, bool known) {
     Entry entry = now;
-    if (entry.type == EntryType::file) return read_file(std::move(entry));
+    if (entry.type == EntryType::file) return read_file(std::move(entry), known);
     if (auto done = source_.complete(entry); !done) {
       if (done.error().code != Code::unavailable) return done;
       // Gone or unreadable, and noted by the source. A directory stays, for what is below it.
@@ -289,7 +292,7 @@ class Run {
     return {};
   }
 
-  Result<> read_file(Entry entry) {
+  Result<> read_file(Entry entry, bool known) {
     const std::string path = "/" + entry.path();
     const Treatment treatment = options_.treatment ? options_.treatment(path) : Treatment{};
     group_ = treatment.alone ? (++alone_ | (std::uint64_t{1} << 63)) : entry.uid;
@@ -304,8 +307,10 @@ class Run {
       }
       entry.torn = *changed;
       if (!*changed || attempt == kReadAttempts) break;
+      progress_.bytes -= entry.size;
       steps_.emplace_back(Step::Kind::discard);
     }
+    count(entry, known, false);
     steps_.emplace_back(std::move(entry), false);
     return {};
   }
@@ -337,6 +342,7 @@ class Run {
         return std::unexpected(std::move(piece).error());
       }
       size += piece->length;
+      progress_.bytes += piece->length;
       if (piece->kind == ReadPiece::Kind::data) {
         filling_->used += piece->length;
         statistics.bytes_read += piece->length;
@@ -474,7 +480,6 @@ class Run {
                    : statistics.files_new);
       statistics.bytes_total += entry.size;
       ++progress_.files;
-      progress_.bytes += entry.size;
     }
   }
 

@@ -85,7 +85,7 @@ listed() { hf ls -R latest | sed "s|^$T/src||" | grep -v '^/' | cat; hf ls -R "l
 
 @test "one home, two backups at once: the second says who is there, or waits" {
   mkfifo pipe
-  hf --quiet backup --stdin <pipe &
+  "$HOLDFAST_BIN" --quiet backup --stdin <pipe &
   first=$!
   exec 7>pipe
   eventually compgen -G 'repo/heads/*/*.gen' >/dev/null

@@ -111,8 +111,14 @@ setup() { fresh; }
   run -0 hf ls "$id"
   run -1 hf ls "0000${id:4:12}"
   has "holdfast snapshots"
-  for i in $(seq 16); do printf '%s' "$i" >src/hello; snapshot src; done | cut -c1 | sort | uniq -d | head -n 1 >first
-  run -2 hf ls "$(cat first)"
+  seen=${id:0:1}
+  for i in $(seq 17); do
+    printf '%s' "$i" >src/hello
+    next=$(snapshot src)
+    [[ $seen != *${next:0:1}* ]] || break
+    seen+=${next:0:1}
+  done
+  run -2 hf ls "${next:0:1}"
   has 'more than one'
 }
 

@@ -9,11 +9,20 @@ root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 fresh() {
   unset "${!HOLDFAST_@}" "${!XDG_@}"
   HOLDFAST_BIN=$program
+  # In memory where that is possible: the tests are not about the disk, and each put waits for it.
   T=$BATS_TEST_TMPDIR
+  if [ -w /dev/shm ]; then T=$(mktemp -d -p /dev/shm holdfast-test.XXXXXX); fi
   export HOLDFAST_HOME=$T/home HOLDFAST_REPO=$T/repo TZ=UTC LC_ALL=C.UTF-8 TERM=dumb
   cd "$T"
 }
 program=$HOLDFAST_BIN
+
+teardown() { clean; }
+clean() {
+  cd /
+  chmod -R u+w "$T"
+  rm -rf "$T"
+}
 
 hf() { "$program" "$@"; }
 

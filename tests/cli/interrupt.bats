@@ -3,7 +3,10 @@
 # Signals, kill -9, full and read-only disks.
 load helpers
 setup() { fresh; small_tree; init; }
-teardown() { mountpoint -q "$T/disk" && umount "$T/disk"; true; }
+teardown() {
+  for place in disk target-disk; do mountpoint -q "$T/$place" && umount "$T/$place"; done
+  clean
+}
 
 begun() { compgen -G 'repo/heads/*/*.gen' >/dev/null; }
 

@@ -25,7 +25,7 @@ valid() { # COMMAND KINDS: what was printed is valid and has objects of these ki
   touch src/other
   chmod 600 src/hello
   run -0 --separate-stderr hf --json backup src --tag t; valid backup summary-backup
-  run -0 --separate-stderr bash -c '(sleep 1.5; echo x) | "$0" --json backup --stdin' "$HOLDFAST_BIN"; valid backup 'status summary-backup'
+  run -0 --separate-stderr bash -c '(sleep 3; echo x) | "$0" --json backup --stdin' "$HOLDFAST_BIN"; valid backup 'status summary-backup'
   run -0 --separate-stderr hf --json snapshots; valid snapshots 'snapshot summary-snapshots'
   first=$(jq -r 'select(.message_type == "snapshot").snapshot' <<<"$output" | head -n 1)
   third=$(jq -r 'select(.message_type == "snapshot").snapshot' <<<"$output" | sed -n 3p)

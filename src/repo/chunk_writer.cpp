@@ -79,7 +79,8 @@ bool ChunkWriter::claim(const ChunkId& id) {
 // each thread.
 ChunkWriter::Slot& ChunkWriter::acquire(ObjectType type) {
   std::unique_lock lock(mutex_);
-  constexpr std::size_t kBuildersMax = 2;  // of one type; 16 MiB each
+  constexpr std::size_t kBuildersMax =
+      1;  // of one type: their buffers are the largest thing in memory
   for (;;) {
     Slot* best = nullptr;
     std::size_t count = 0;
@@ -102,7 +103,7 @@ ChunkWriter::Slot& ChunkWriter::acquire(ObjectType type) {
 
 void ChunkWriter::release(Slot& slot) {
   const std::lock_guard lock(mutex_);
-  slot.filled = slot.builder.empty() ? 0 : kPackSize - slot.builder.room(1);
+  slot.filled = slot.builder.empty() ? 0 : full_pack_size(slot.type) - slot.builder.room(1);
   slot.busy = false;
   free_.notify_one();
 }

@@ -15,7 +15,13 @@ namespace holdfast {
 enum class ChunkType : std::uint8_t { data = 1, leaf = 2, inner = 3, list = 4 };
 enum class Method : std::uint8_t { raw = 0, zstd = 1, padding = 2 };
 
-inline constexpr std::size_t kPackSize = 16U << 20;  // a full pack has exactly this size
+inline constexpr std::size_t kPackSize = 16U << 20;  // a full pack of data has exactly this size
+// Packs of tree nodes: smaller, as a run seldom fills one and its buffer counts against the memory
+// bound.
+inline constexpr std::size_t kTreePackSize = 4U << 20;
+constexpr std::size_t full_pack_size(ObjectType type) {
+  return type == ObjectType::tree_pack ? kTreePackSize : kPackSize;
+}
 inline constexpr std::size_t kFramePlainMax =
     1U << 20;  // plain bytes in a frame; also the largest chunk
 inline constexpr std::size_t kFrameChunksMax = 65535;
@@ -90,7 +96,7 @@ class PackBuilder {
   PackBuilder& operator=(const PackBuilder&) = delete;
   [[nodiscard]] bool empty() const;
   // Stored bytes that a frame of `chunks` chunks may still have, so that the pack can be closed at
-  // kPackSize. 0: none.
+  // full_pack_size(). 0: none.
   [[nodiscard]] std::size_t room(std::size_t chunks) const;
   // stored.size() <= room(chunks.size()); lengths of the chunks sum to `plain`.
   void add_frame(ByteSpan stored, std::uint32_t plain, Method method,
@@ -100,7 +106,7 @@ class PackBuilder {
     ByteSpan bytes;   // valid until the next add_frame
     PackTable table;  // as a reader would get it
   };
-  // Closes the pack: with `last_of_run` padded to padme(size), else to kPackSize. Not empty.
+  // Closes the pack: with `last_of_run` padded to padme(size), else to full_pack_size(). Not empty.
   Finished finish(bool last_of_run);
 
  private:

@@ -32,7 +32,8 @@ struct PackBuilder::Impl {
   const Signer& signer;
   Random& random;
   // Pages of it are touched, and so become memory, only as far as a pack of this builder grew.
-  std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(kPackSize);
+  std::unique_ptr<std::byte[]> buffer =
+      std::make_unique_for_overwrite<std::byte[]>(full_pack_size(type));
   std::size_t used = 0;  // 0: no pack is begun
   std::optional<PackCipher> cipher;
   Sha256 hash;  // of the bytes so far, taken while they are in the CPU's cache
@@ -41,7 +42,7 @@ struct PackBuilder::Impl {
   Bytes table;
 
   MutableByteSpan at(std::size_t offset, std::size_t size) {
-    assert(offset + size <= kPackSize);
+    assert(offset + size <= full_pack_size(type));
     return {buffer.get() + offset, size};
   }
   // The pack if it were closed now without padding.
@@ -166,7 +167,8 @@ std::size_t PackBuilder::room(std::size_t chunks) const {
   const Impl& s = *impl_;
   if (chunks > kFrameChunksMax || s.frames.size() + 2 > kPackFramesMax) return 0;
   const std::size_t taken = s.closed_size() + kFrameCost + chunks * kChunkRecord;
-  return taken < kPackSize ? kPackSize - taken : 0;
+  const std::size_t full = full_pack_size(s.type);
+  return taken < full ? full - taken : 0;
 }
 
 void PackBuilder::add_frame(ByteSpan stored, std::uint32_t plain, Method method,
@@ -202,7 +204,8 @@ PackBuilder::Finished PackBuilder::finish(bool last_of_run) {
   Impl& s = *impl_;
   assert(s.used != 0);
   const std::size_t least = s.closed_size();
-  const std::size_t size = last_of_run ? static_cast<std::size_t>(padme(least)) : kPackSize;
+  const std::size_t size =
+      last_of_run ? static_cast<std::size_t>(padme(least)) : full_pack_size(s.type);
   s.append_padding(size - least);
   s.encode_table(static_cast<std::uint32_t>(size - least));
   s.append_table();

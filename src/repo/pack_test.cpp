@@ -282,7 +282,7 @@ TEST(Pack, full_pack_has_exactly_the_pack_size) {
       ++frames;
     }
     const auto pack = builder.finish(false);
-    ASSERT_EQ(pack.bytes.size(), kPackSize);
+    ASSERT_EQ(pack.bytes.size(), full_pack_size(ObjectType::data_pack));
     const auto parsed =
         parse_pack(r.keys, r.devices(), pack.name, ObjectType::data_pack, pack.bytes);
     ASSERT_TRUE(parsed) << parsed.error().what;

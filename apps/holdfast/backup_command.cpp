@@ -82,6 +82,7 @@ Result<Compression> parse_compression(const std::string& text) {
 
 Result<PatternList> patterns(const BackupCommand& command) {
   std::vector<PatternLine> lines;
+  lines.reserve(command.excludes.size() + command.iexcludes.size());
   for (const std::string& text : command.excludes) lines.push_back({text, false});
   for (const std::string& text : command.iexcludes) lines.push_back({text, true});
   for (const std::string& path : command.exclude_files) {
@@ -95,6 +96,7 @@ Result<PatternList> patterns(const BackupCommand& command) {
 
 Result<PatternList> plain_patterns(const std::vector<std::string>& texts) {
   std::vector<PatternLine> lines;
+  lines.reserve(texts.size());
   for (const std::string& text : texts) lines.push_back({text, false});
   return typed(PatternList::compile(lines));
 }

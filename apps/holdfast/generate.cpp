@@ -104,7 +104,7 @@ std::string bash_values(const std::vector<OptionText>& options) {
                                : o.value == "DIR" ? std::string("-d")
                                : is_file(o.value) ? std::string("-f")
                                                   : std::string("-W ''");
-    arms += fmt::format("    {}) COMPREPLY=($(compgen {} -- \"$word\")); return ;;\n",
+    arms += fmt::format("    {}) COMPREPLY=($(compgen {} -- \"$word\")) || :; return ;;\n",
                         fmt::join(o.names, "|"), answer);
   }
   return arms;
@@ -144,9 +144,9 @@ _holdfast() {{
 {}    *) options='{}' ;;
   esac
   if [[ $word == -* || -z $files ]]; then
-    COMPREPLY=($(compgen -W "$options {}" -- "$word"))
+    COMPREPLY=($(compgen -W "$options {}" -- "$word")) || :
   else
-    COMPREPLY=($(compgen -f -- "$word"))
+    COMPREPLY=($(compgen -f -- "$word")) || :
   fi
 }}
 complete -o filenames -o bashdefault -F _holdfast holdfast

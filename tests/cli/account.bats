@@ -105,6 +105,8 @@ terminal() { python3 "$root/tests/cli/terminal.py" "$@"; }
   rm -f p
   init
   run -1 hf --repo "$T/foreign" snapshots
+  cp repo/repository kept
+  chmod u+w repo/repository
   python3 - <<'END'
 data = bytearray(open("repo/repository", "rb").read())
 assert data[0] == 0x08 and data[1] == 1  # field 1, version
@@ -113,6 +115,10 @@ open("repo/repository", "wb").write(data)
 END
   run -1 hf snapshots
   has 'version 9'; has 'update holdfast'
+  rm repo/repository
+  run -1 hf snapshots
+  has 'no repository of holdfast'
+  cp kept repo/repository
   rm home/keys/device
   run -1 hf snapshots
   has 'holdfast recover'

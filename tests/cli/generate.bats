@@ -16,7 +16,7 @@ setup() { fresh; }
   for word in --passphrase-file HOLDFAST_PASSPHRASE_COMMAND config.toml CACHEDIR --read-data 130 latest:/home; do has "$word" || [ $word = CACHEDIR ]; done
 }
 
-complete() { # words of a command line, the last one to be completed
+completed() { # words of a command line, the last one to be completed
   COMP_WORDS=("$@")
   COMP_CWORD=$(($# - 1))
   COMPREPLY=()
@@ -26,15 +26,15 @@ complete() { # words of a command line, the last one to be completed
 
 @test "bash" {
   source <(hf completion bash)
-  [ "$(complete holdfast sn)" = snapshots ]
-  [ "$(complete holdfast --repo /x backup --exclude-c)" = --exclude-caches ]
-  [ "$(complete holdfast backup --compression m)" = max ]
-  [ "$(complete holdfast restore latest --overwrite n)" = never ]
-  [ "$(complete holdfast check --read)" = --read-data ]
-  [ "$(complete holdfast completion z)" = zsh ]
+  [ "$(completed holdfast sn)" = snapshots ]
+  [ "$(completed holdfast --repo /x backup --exclude-c)" = --exclude-caches ]
+  [ "$(completed holdfast backup --compression m)" = max ]
+  [ "$(completed holdfast restore latest --overwrite n)" = never ]
+  [ "$(completed holdfast check --read)" = --read-data ]
+  [ "$(completed holdfast completion z)" = zsh ]
   touch some-file
-  [ "$(complete holdfast backup some)" = some-file ]
-  [ "$(complete holdfast ls --pass)" = --passphrase-file ]
+  [ "$(completed holdfast backup some)" = some-file ]
+  [ "$(completed holdfast ls --pass)" = --passphrase-file ]
 }
 
 @test "zsh" {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The main job, from init to a restore in another home.
 load helpers
-setup() { fresh; }
+setup() { leaks=1; fresh; }
 
 @test "init, backup, list, verify, recover, restore: everything comes back" {
   small_tree

@@ -40,7 +40,7 @@ LinkGroups::Place LinkGroups::place(const Entry& entry) {
   const Hash256 content = digest_of(entry);
   if (found == groups_.end()) {
     if (groups_.size() == kLinkGroupsMax) return {nullptr, false, true};
-    auto group = std::make_shared<LinkGroup>(entry.directory, entry.name, content);
+    auto group = std::make_shared<LinkGroup>(entry, content);
     groups_.emplace(key, Open{group, entry.links - 1});
     return {group, true, false};
   }

@@ -16,8 +16,8 @@ namespace holdfast {
 // wait for it: it always stands before them in the queue.
 class LinkGroup {
  public:
-  LinkGroup(std::string directory, std::string name, Hash256 content)
-      : directory(std::move(directory)), name(std::move(name)), content(content) {}
+  LinkGroup(const Entry& first, const Hash256& digest)
+      : directory(first.directory), name(first.name), content(digest) {}
   const std::string directory, name;
   const Hash256 content;  // two entries that say they are one file must agree on what is in it
   void settle(std::optional<FileIdentity> identity);

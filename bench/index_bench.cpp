@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // index_bench [CHUNKS [FOLDER]]: an index of so many made-up chunks (default 1,000,000) in FOLDER
 // (default /tmp/hf-index, removed at the end); prints what building and looking up cost, and the
-// memory that is not page cache.
+// memory that is not page cache. What FOLDER has already is kept (a run that was cut short goes
+// on).
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -18,7 +20,7 @@ namespace holdfast {
 namespace {
 
 constexpr std::uint64_t kChunksInPack = 256;  // 16 MiB of 64 KiB chunks
-constexpr std::uint64_t kLookups = 2'000'000;
+constexpr std::uint64_t kLookups = 500'000;
 
 std::uint64_t mix(std::uint64_t z) {  // splitmix64
   z += 0x9E3779B97F4A7C15U;
@@ -142,6 +144,7 @@ int run(std::uint64_t chunks, const std::string& path) {
 
 int main(int argc, char** argv) {
   holdfast::start_crypto();
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::uint64_t chunks = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   return holdfast::run(std::max<std::uint64_t>(1, chunks), argc > 2 ? argv[2] : "/tmp/hf-index");
 }

@@ -19,7 +19,7 @@ function(holdfast_module NAME)
     add_executable(${NAME}_test ${M_TESTS})
     target_compile_definitions(${NAME}_test PRIVATE HOLDFAST_TESTDATA="${CMAKE_SOURCE_DIR}/testdata")
     target_link_libraries(${NAME}_test PRIVATE hf_${NAME} ${M_TEST_DEPS} hf_test_main hf_crypto GTest::gtest GTest::gmock)
-    gtest_discover_tests(${NAME}_test TEST_PREFIX ${NAME}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
+    gtest_discover_tests(${NAME}_test TEST_PREFIX ${NAME}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 1200)
   endif()
 endfunction()
 

@@ -56,7 +56,7 @@ class SimOwners : public OwnerNames {
 
 class Machine {
  public:
-  Machine(std::uint64_t seed, std::string name) : random(seed), name(std::move(name)) {}
+  Machine(std::uint64_t seed, std::string called) : random(seed), name(std::move(called)) {}
   Home home() { return {keys, state, cache}; }
   // A new account, its paper key kept in `paper`.
   Result<InitReport> init(ObjectStore& store);

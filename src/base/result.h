@@ -46,12 +46,15 @@ using Result = std::expected<T, Error>;
 // Gives the error on to the caller. HF_TRY(expr) for Result<>, HF_ASSIGN(auto x, expr) for a value.
 #define HF_CONCAT_(a, b) a##b
 #define HF_CONCAT(a, b) HF_CONCAT_(a, b)
-#define HF_TRY(expr)                                                                               \
-  do {                                                                                             \
-    if (auto hf_result = (expr); !hf_result) return std::unexpected(std::move(hf_result).error()); \
+#define HF_TRY_(tmp, expr)                                                       \
+  do {                                                                           \
+    if (auto tmp = (expr); !tmp) return std::unexpected(std::move(tmp).error()); \
   } while (false)
+#define HF_TRY(expr) HF_TRY_(HF_CONCAT(hf_result_, __LINE__), expr)
+// A declaration cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses)
 #define HF_ASSIGN_(tmp, decl, expr)                         \
   auto tmp = (expr);                                        \
   if (!tmp) return std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
+// NOLINTEND(bugprone-macro-parentheses)
 #define HF_ASSIGN(decl, expr) HF_ASSIGN_(HF_CONCAT(hf_tmp_, __LINE__), decl, expr)

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kRepository = "repository", kDeviceFile = "device", kChainFile = "chain",
                            kSeenFile = "chain-seen";
-constexpr std::uint64_t kRepositoryMax = 64 * 1024, kSecretsMax = 1U << 20;
+constexpr std::uint64_t kRepositoryMax = std::uint64_t{64} * 1024, kSecretsMax = 1U << 20;
 constexpr std::uint64_t kChainFileMax = std::uint64_t{kChainEntryMax} * 1024;
 constexpr std::uint32_t kFormatVersion = 1;
 
@@ -358,7 +358,7 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
             "this repository ({}) is not where the account's entries are ordered; recover with the "
             "repository {}",
             description.place.repository.hex(), chain.place().repository.hex()));
-  HF_ASSIGN(Recovered recovered,
+  HF_ASSIGN(const Recovered recovered,
             recover_device(chain, paper.key, world.random, options.device_name));
   for (const Bytes& entry : recovered.entries) {
     auto put = store.put(chain_object_name(entries.size()), entry);

@@ -216,19 +216,16 @@ class Run {
   }
 
   Result<TreeRoot> store() {
-    ChunkWriter::Lane lane(*writer_, ObjectType::tree_pack);
-    TreeSink sink(lane);
+    lane_.emplace(*writer_, ObjectType::tree_pack);
+    sink_.emplace(*lane_);
     const ByteSpan tree_key = repository_.parts().keys.secrets.tree_key.span();
-    TreeBuilder tree(sink, tree_key);
-    ListBuilder list(sink, tree_key);
-    tree_ = &tree;
-    list_ = &list;
-    Workers workers(*writer_, options_.workers);
-    workers_ = &workers;
+    tree_.emplace(*sink_, tree_key);
+    list_.emplace(*sink_, tree_key);
+    workers_.emplace(*writer_, options_.workers);
     HF_TRY(walk());
-    HF_TRY(workers.close());
-    HF_ASSIGN(const TreeRoot root, tree.finish());
-    HF_TRY(lane.flush());
+    HF_TRY(workers_->close());
+    HF_ASSIGN(const TreeRoot root, tree_->finish());
+    HF_TRY(lane_->flush());
     return root;
   }
 
@@ -503,9 +500,10 @@ class Run {
   Before before_;
   Chunker chunker_;
   ChunkWriter* writer_;
-  TreeBuilder* tree_ = nullptr;
-  ListBuilder* list_ = nullptr;
-  Workers* workers_ = nullptr;
+  std::optional<ChunkWriter::Lane> lane_;  // of tree nodes
+  std::optional<TreeSink> sink_;
+  std::optional<TreeBuilder> tree_;
+  std::optional<ListBuilder> list_;
 
   std::vector<std::unique_ptr<Batch>> batches_;
   std::vector<Batch*> batches_free_;
@@ -515,6 +513,7 @@ class Run {
   bool compress_ = true;
   std::deque<Step> steps_;
   std::uint32_t last_uid_ = 0, last_gid_ = 0;
+  std::optional<Workers> workers_;  // last: its threads end before what they use
 };
 
 }  // namespace

@@ -168,6 +168,7 @@ class Check {
     std::atomic<std::size_t> next{0};
     Result<> result;
     std::vector<std::thread> threads;
+    threads.reserve(options_.workers);
     for (unsigned i = 0; i < options_.workers; ++i)
       threads.emplace_back([&] {
         FrameReader frames(repository_.parts().keys);

@@ -96,6 +96,6 @@ Result<> check_entry_directory(std::string_view directory);
 // Hard limits; each is a rule of the format.
 inline constexpr std::size_t kNameMax = 255, kPathMax = 4096, kLinkTargetMax = 4095;
 inline constexpr std::size_t kXattrNameMax = 255, kXattrValueMax = 65536, kXattrsMax = 1024,
-                             kXattrsBytesMax = 256 * 1024;
+                             kXattrsBytesMax = std::size_t{256} * 1024;
 
 }  // namespace holdfast

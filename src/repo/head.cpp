@@ -14,7 +14,7 @@ namespace holdfast {
 namespace {
 
 constexpr std::size_t kTextsMax = 100000;  // paths, tags, excludes of one snapshot
-constexpr std::size_t kTextMax = 64 * 1024;
+constexpr std::size_t kTextMax = std::size_t{64} * 1024;
 constexpr std::size_t kOwnersMax = 1000000;
 
 std::string text(ByteSpan bytes) { return wire::to_field(bytes); }

@@ -27,7 +27,7 @@ struct IndexedPack {
 };
 
 struct IndexLimits {
-  std::size_t table_chunks_max = 48 * 1024;  // in memory before a segment is written
+  std::size_t table_chunks_max = std::size_t{48} * 1024;  // in memory before a segment is written
   std::size_t tier_ratio = 8;  // that many segments of a tier are merged into one of the next
 };
 

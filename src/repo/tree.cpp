@@ -98,7 +98,7 @@ struct TreeCursor::Impl {
 // One step towards an entry that is ready.
 Result<> TreeCursor::Impl::step() {
   if (until != Until::nothing)
-    walk.skip_while([this](auto d, auto n) { return before_target(d, n); });
+    walk.skip_while([this](std::string_view d, std::string_view n) { return before_target(d, n); });
   if (walk.at() == At::node) return walk.expand();
   if (walk.at() == At::end) return {};
   HF_ASSIGN(ready, walk.next_in_leaf());
@@ -300,8 +300,11 @@ Result<> walk_tree(NodeSource& source, const TreeRoot& root, const TreeUse& use)
       continue;
     }
     auto got = walk.next_in_leaf();
-    if (!got) HF_TRY(go_on(std::move(got).error()));
-    if (got && *got) HF_TRY(walk_entry(source, walk.entry(), use));
+    if (!got) {
+      HF_TRY(go_on(std::move(got).error()));
+    } else if (*got) {
+      HF_TRY(walk_entry(source, walk.entry(), use));
+    }
   }
   return {};
 }

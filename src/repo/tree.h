@@ -39,7 +39,7 @@ class NodeSink {
 };
 
 inline constexpr std::size_t kNodeSizeMax =
-    512 * 1024;  // encoded node; an entry larger than that is refused
+    std::size_t{512} * 1024;  // encoded node; an entry larger than that is refused
 inline constexpr std::uint8_t kTreeLevelMax = 12;
 
 // Entries in strictly ascending key order. Code::invalid: out of order, bad name, over a limit

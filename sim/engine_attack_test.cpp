@@ -34,7 +34,9 @@ void copy_folder(MemoryFolder& from, MemoryFolder& to, const std::vector<std::st
     const auto listed = from.list(folder);
     for (const std::string& name : *listed) {
       const std::string path = folder.empty() ? name : folder + "/" + name;
-      if (const auto bytes = from.read(path, 1U << 30)) ASSERT_TRUE(to.replace(path, *bytes));
+      if (const auto bytes = from.read(path, 1U << 30)) {
+        ASSERT_TRUE(to.replace(path, *bytes));
+      }
     }
   }
 }
@@ -220,7 +222,9 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
           check((*client)->repository(), {.read_data_percent = 100, .workers = 1}, progress, stop);
       EXPECT_TRUE(!report || !report->clean()) << "byte " << at << " of " << bad.size();
       const auto tree = read_back((*client)->repository(), *snapshot);
-      if (tree) EXPECT_EQ(*tree, machine.tree);
+      if (tree) {
+        EXPECT_EQ(*tree, machine.tree);
+      }
     }
     store.overwrite(name, good);
   }

@@ -32,13 +32,12 @@ struct Commands {
 };
 
 int exit_code(Code code) {
+  if (code == kUsage) return 2;
   switch (code) {
     case Code::alarm:
       return 10;
     case Code::corrupt:
       return 4;
-    case kUsage:
-      return 2;
     case Code::interrupted:
       return 130;
     default:
@@ -47,6 +46,7 @@ int exit_code(Code code) {
 }
 
 std::string_view reason(Code code) {
+  if (code == kUsage) return "usage";
   switch (code) {
     case Code::not_found:
       return "not_found";
@@ -60,8 +60,6 @@ std::string_view reason(Code code) {
       return "unavailable";
     case Code::invalid:
       return "invalid";
-    case kUsage:
-      return "usage";
     case Code::full:
       return "full";
     case Code::interrupted:

@@ -178,7 +178,11 @@ class Before {
   // Its times are from while that backup ran: it may have changed again within one tick of the
   // clock after it was read.
   [[nodiscard]] bool racy(const Entry& before) const {
-    return before.ctime.seconds >= started_.ns / 1000000000;
+    constexpr std::int64_t tick_ns =
+        20'000'000;  // file systems' clocks go on in steps of 10 ms at most
+    const std::int64_t started_s = (started_.ns - tick_ns) / 1'000'000'000;
+    const auto started_rest = static_cast<std::uint32_t>((started_.ns - tick_ns) % 1'000'000'000);
+    return before.ctime >= FileTime{started_s, started_rest};
   }
 
  private:

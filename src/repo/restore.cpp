@@ -68,7 +68,7 @@ class Restorer {
 
   Result<> verify() {
     if (!options_.verify) return {};
-    HF_TRY(target_.sync());  // what is read back then comes from the disk
+    if (options_.sync) HF_TRY(target_.sync());  // what is read back then comes from the disk
     HF_TRY(pass(&Restorer::read_back));
     files_.drain();
     return log_.status();

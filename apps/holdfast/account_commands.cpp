@@ -115,7 +115,7 @@ Result<ParsedPaperKey> read_paper_key(const std::string& path) {
     if (!file)
       return fail(Code::not_found,
                   fmt::format("paper key file {}: {}", escaped(path), errno_text(errno)));
-    constexpr std::size_t page_max = 64 * 1024;
+    constexpr std::size_t page_max = 64UL * 1024;
     text.resize(page_max);
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(file.gcount()));

@@ -284,8 +284,7 @@ int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json) {
   const auto chosen = app.get_subcommands();
   out.warning(fmt::format("Try 'holdfast {}--help'.",
                           chosen.empty() ? "" : chosen.front()->get_name() + " "));
-  (void)out.flush();
-  return code;
+  return out.flush() ? code : exit_code(Code::unavailable);
 }
 
 int end(const Result<int>& result, Output& out, const Stop& stop) {

@@ -22,6 +22,7 @@ using nlohmann::json;
 
 Result<PatternList> compile(const std::vector<std::string>& texts) {
   std::vector<PatternLine> lines;
+  lines.reserve(texts.size());
   for (const std::string& text : texts) lines.push_back({text, false});
   return typed(PatternList::compile(lines));
 }

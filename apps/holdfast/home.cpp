@@ -12,7 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
+#include <nlohmann/json.hpp>
 
 #include "fs/posix_folder.h"
 #include "usage.h"
@@ -77,11 +77,10 @@ Result<Secret> prompt_passphrase() {
   termios quiet = old;
   quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
   if (echo) tcsetattr(fd, TCSAFLUSH, &quiet);
-  std::fputs("Passphrase of the holdfast home: ", tty.get());
-  std::fflush(tty.get());
+  (void)write_all(fd, as_bytes("Passphrase of the holdfast home: "));
   auto line = first_line(tty.get(), "passphrase");
   if (echo) tcsetattr(fd, TCSAFLUSH, &old);
-  std::fputs("\n", tty.get());
+  (void)write_all(fd, as_bytes("\n"));
   return line;
 }
 
@@ -162,11 +161,11 @@ Result<Config> read_config(const HomePaths& paths) {
 Result<> write_first_config(const HomePaths& paths, const std::string& repository) {
   struct stat st{};
   if (::stat((paths.config + "/config.toml").c_str(), &st) == 0) return {};
+  if (escaped(repository).find("\\x") != std::string::npos) return {};  // TOML is text
   HF_ASSIGN(const auto folder, PosixFolder::make(paths.config));
-  // toml++ writes the string with the escapes that it needs.
-  std::ostringstream text;
-  text << toml::table{{"repository", repository}} << "\n";
-  return folder->replace("config.toml", as_bytes(text.str()));
+  // JSON's way to write a string is one of TOML's.
+  const std::string text = "repository = " + nlohmann::json(repository).dump() + "\n";
+  return folder->replace("config.toml", as_bytes(text));
 }
 
 Result<Secret> read_passphrase_file(const std::string& path) {

@@ -137,8 +137,8 @@ std::string age(Time then, Time now) {
   if (seconds < 0) return "in the future";
   if (seconds < 60) return "just now";
   if (seconds < 3600) return ago(seconds / 60, "minute");
-  if (seconds < 48 * 3600) return ago(seconds / 3600, "hour");
-  return ago(seconds / (24 * 3600), "day");
+  if (seconds < 48L * 3600) return ago(seconds / 3600, "hour");
+  return ago(seconds / (24L * 3600), "day");
 }
 
 nlohmann::json with_path(nlohmann::json object, std::string_view path) {

@@ -4,13 +4,16 @@
 load helpers
 setup() { fresh; }
 
-valid() { # COMMAND KINDS: what was printed is valid and has objects of these kinds
-  local kinds
-  kinds=$(python3 "$root/tests/cli/validate-json.py" "$root/testdata/json-schema" "$1" <<<"$output") || { echo "$kinds"; return 1; }
-  for kind in $2; do [[ " $kinds " == *" $kind "* ]] || { echo "no $kind in $kinds"; return 1; }; done
+valid() { # COMMAND KINDS: what was printed is to be validated, and to have objects of these kinds
+  local file
+  file=$T/outputs/$((++count)).$1
+  printf '%s\n' "$output" >"$file"
+  echo "$2" >"$file.kinds"
 }
 
 @test "all commands" {
+  mkdir outputs
+  count=100
   small_tree
   touch "src/$(printf 'odd\377')"
   python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("src/socket")'
@@ -43,6 +46,8 @@ valid() { # COMMAND KINDS: what was printed is valid and has objects of these ki
   rm "$pack"
   run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'
   run -4 --separate-stderr hf --json restore "$first" --target back2; valid restore 'incomplete summary-restore'
+  find outputs -type f ! -name '*.kinds' -print0 | sort -z |
+    xargs -0 python3 "$root/tests/cli/validate-json.py" "$root/testdata/json-schema"
 }
 
 @test "docs/json.md names every key of every schema" {

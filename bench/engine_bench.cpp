@@ -208,6 +208,7 @@ class OnePlace final : public Index {
  public:
   explicit OnePlace(const ObjectHash& pack) : place_{pack, 3, 5} {}
   bool contains(const ChunkId&) override { return true; }
+  std::optional<std::uint64_t> number_of(const ChunkId&) override { return std::nullopt; }
   std::optional<ChunkPlace> find(const ChunkId&) override { return place_; }
   Result<> add(const PackTable&) override { return {}; }
   bool has_pack(const ObjectHash&) override { return true; }

@@ -91,6 +91,60 @@ TEST(Engine, ENG_02_a_head_that_is_missing_in_the_middle_or_another_one_is_an_al
   EXPECT_EQ(missing.error().code, Code::alarm);
 }
 
+// Made-up names, as many as anybody asks for.
+class EndlessStore : public ObjectStore {
+ public:
+  std::string endless;  // the folder that has no end; empty: none
+  std::uint64_t given = 0;
+  Result<> put(std::string_view name, ByteSpan bytes) override { return inner_.put(name, bytes); }
+  Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
+    return inner_.get(name, size_max);
+  }
+  Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override {
+    return inner_.get_range(name, offset, out);
+  }
+  Result<std::uint64_t> size(std::string_view name) override { return inner_.size(name); }
+  Result<> list(std::string_view prefix,
+                const std::function<Result<>(const ObjectInfo&)>& visit) override {
+    HF_TRY(inner_.list(prefix, visit));
+    if (endless.empty() || prefix != endless) return {};
+    for (;; ++given) HF_TRY(visit({made_up(), 1U << 24}));
+  }
+  Result<> remove(std::string_view name) override { return inner_.remove(name); }
+
+ private:
+  [[nodiscard]] std::string made_up() const {
+    DeviceId device;
+    ObjectHash hash;
+    store_le(device.bytes.data(), given);
+    store_le(hash.bytes.data(), given);
+    if (endless == "heads/") return head_name(device, 1 + given);
+    return endless == "packs/" ? pack_name(hash) : list_name(hash);
+  }
+  MemoryStore inner_;
+};
+
+TEST(Engine, DOS_04_a_listing_without_end_is_given_up_and_named) {
+  for (const std::string folder : {"heads/", "packs/", "lists/"}) {
+    EndlessStore store;
+    Machine machine(41, "m");
+    machine.tree = small_tree(41);
+    machine.list_limits = {.heads = 1000, .packs = 1000, .lists = 1000};
+    ASSERT_TRUE(machine.init(store));
+    ASSERT_TRUE(machine.backup(store));
+    const auto client = *machine.open(store);
+    store.endless = folder;
+    CheckProgress progress;
+    const auto checked = check(client->repository(), {}, progress, Stop());
+    ASSERT_FALSE(checked) << folder;
+    EXPECT_NE(checked.error().what.find("list " + folder + ": more than 1000 objects"),
+              std::string::npos)
+        << checked.error().what;
+    EXPECT_LE(store.given, 1000U);
+    if (folder == "heads/") EXPECT_FALSE(machine.backup(store));
+  }
+}
+
 TEST(Engine, ENG_01_and_06_objects_under_other_names_are_refused) {
   MemoryStore mine, theirs;
   Machine me(3, "m"), other(4, "m");

@@ -83,6 +83,7 @@ Result<std::unique_ptr<Client>> Machine::open(ObjectStore& store) {
   // Small limits, so that segments and tiers are exercised by few chunks.
   ClientOptions options;
   options.index = {.table_chunks_max = 64, .tier_ratio = 3};
+  options.lists = list_limits;
   return Client::open(store, home(), {}, {random, clock}, options);
 }
 

@@ -78,6 +78,7 @@ class Machine {
   std::string name;
   SimTree tree;
   std::optional<PaperKey> paper;
+  ListLimits list_limits;
 };
 
 // Everything of a snapshot by way of tree, lists, index, packs.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 #include <pwd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -139,8 +140,10 @@ struct Reading {
 };
 
 Result<std::unique_ptr<Walk>> make_walk(const BackupCommand& command,
-                                        const std::vector<std::string>& paths, const Stop& stop) {
+                                        const std::vector<std::string>& paths, bool all_new,
+                                        const Stop& stop) {
   WalkOptions options;
+  options.all_new = all_new;
   options.starts = paths;
   options.one_file_system = command.one_file_system;
   options.exclude_caches = command.exclude_caches;
@@ -150,13 +153,13 @@ Result<std::unique_ptr<Walk>> make_walk(const BackupCommand& command,
 }
 
 Result<Reading> make_source(const BackupCommand& command, const std::vector<std::string>& paths,
-                            const Context& context) {
+                            bool all_new, const Context& context) {
   if (command.from_stdin) {
     HF_ASSIGN(auto source,
               typed(open_stdin_source(command.stdin_name, context.clock, context.stop)));
     return Reading{std::move(source), nullptr};
   }
-  HF_ASSIGN(auto walk, make_walk(command, paths, context.stop));
+  HF_ASSIGN(auto walk, make_walk(command, paths, all_new, context.stop));
   const Walk* const seen = walk.get();
   return Reading{std::move(walk), seen};
 }
@@ -178,7 +181,7 @@ class TotalScan {
 
  private:
   void run(const BackupCommand& command, const std::vector<std::string>& paths) {
-    auto walk = make_walk(command, paths, stop_);
+    auto walk = make_walk(command, paths, false, stop_);
     if (!walk) return;
     std::uint64_t bytes = 0;
     while (!stop_.requested()) {
@@ -194,6 +197,13 @@ class TotalScan {
   std::thread thread_;
 };
 
+// The thread that walks and reads feeds all others: it must not wait for a core that they have.
+void step_back() {
+  constexpr int behind = 5;
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()),
+                ::getpriority(PRIO_PROCESS, 0) + behind);
+}
+
 Result<BackupOptions> backup_options(const BackupCommand& command,
                                      const std::vector<std::string>& paths) {
   BackupOptions options;
@@ -205,6 +215,7 @@ Result<BackupOptions> backup_options(const BackupCommand& command,
   options.program = fmt::format("holdfast {}", kVersion);
   HF_ASSIGN(options.compression, parse_compression(command.compression));
   options.dry_run = command.dry_run;
+  options.on_worker = step_back;
   HF_ASSIGN(auto alone, plain_patterns(command.alone));
   HF_ASSIGN(auto uncompressed, plain_patterns(command.uncompressed));
   if (!alone.empty() || !uncompressed.empty())
@@ -301,10 +312,11 @@ Result<Ran> run_once(const Context& context, const BackupCommand& command,
                      const std::vector<std::string>& paths, const BackupOptions& options,
                      OpenRepository& opened) {
   HF_ASSIGN(const HeadList heads, opened.heads(context, true));
-  HF_ASSIGN(Reading reading, make_source(command, paths, context));
+  const Snapshot* parent = choose_parent(heads, opened.client().device().id, options);
+  HF_ASSIGN(Reading reading,
+            make_source(command, paths, parent == nullptr && !command.dry_run, context));
   SystemOwners owners;
   BackupProgress progress;
-  const Snapshot* parent = choose_parent(heads, opened.client().device().id, options);
   const std::int64_t started = context.clock.steady_ns();
   std::optional<TotalScan> scan;
   if (parent == nullptr && reading.walk != nullptr && !command.dry_run &&

@@ -214,7 +214,7 @@ void add_data_commands(CLI::App& app, Commands& c) {
       .add_option("--overwrite", c.restore.overwrite,
                   "never, changed (size or time differ) or always")
       ->type_name("WHEN");
-  restore.add_flag("--verify", c.restore.verify, "Read restored files back and compare");
+  restore.add_flag("--verify", c.restore.verify, "Wait until all is on the disk, then read it back and compare");
   restore.add_flag("--privileged", c.restore.privileged,
                    "Also set owners, setuid and setgid, devices, security and trusted attributes");
   CLI::App& dump = command(

@@ -421,7 +421,7 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
             Repository::open({store, client->state_, client->cache_, client->keys_,
                               client->device_lookup(), check_chain, client->chain_->position(),
                               client->chain_->newest_hash(), client->device_.id, client->signer_,
-                              world.random, world.clock, options.index, options.reader}));
+                              world.random, world.clock, options.index, options.reader, options.lists}));
   return client;
 }
 

@@ -31,6 +31,7 @@ struct World {
 struct ClientOptions {
   IndexLimits index;
   ReaderLimits reader;
+  ListLimits lists;
 };
 
 [[nodiscard]] Result<bool> home_has_account(Home home);

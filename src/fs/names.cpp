@@ -37,9 +37,9 @@ void NameList::clear() {
   names_ = {};
 }
 
-void NameList::add(std::string_view name, bool socket) {
+void NameList::add(std::string_view name, unsigned char type) {
   Name added{prefix_of(name), static_cast<std::uint32_t>(text_.size()),
-             static_cast<std::uint16_t>(name.size()), socket};
+             static_cast<std::uint16_t>(name.size()), type};
   text_.insert(text_.end(), name.begin(), name.end());
   text_.push_back('\0');
   names_.push_back(added);
@@ -67,7 +67,7 @@ int NameList::read(int directory) {
       const auto* record = reinterpret_cast<const dirent64*>(buffer_.data() + at);
       at += record->d_reclen;
       const std::string_view name(record->d_name);
-      if (usable(name)) add(name, record->d_type == DT_SOCK);
+      if (usable(name)) add(name, record->d_type);
     }
     if (text_.size() > std::numeric_limits<std::uint32_t>::max() / 2) return EOVERFLOW;
   }

@@ -14,11 +14,11 @@ class NameList {
     std::uint64_t prefix = 0;  // the first 8 bytes as a big-endian number: sorts without the text
     std::uint32_t offset = 0;
     std::uint16_t length = 0;
-    bool socket = false;  // the directory already says so
+    unsigned char type = 0;  // DT_*, as the directory says: a hint
   };
 
   void clear();
-  void add(std::string_view name, bool socket);
+  void add(std::string_view name, unsigned char type);
   void sort();  // and drops doubles, which a directory may give while it is changed
   // Everything in an open directory but "." and "..". Errno, 0 when it was read to its end.
   int read(int directory);

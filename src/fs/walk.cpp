@@ -2,6 +2,7 @@
 // Tests: walk_test.cpp (random trees against a slow oracle, races by renameat2 in a loop).
 #include "fs/walk.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -191,6 +192,7 @@ void Walk::report(std::string_view path, std::string what) {
 
 Result<const Entry*> Walk::next() {
   file_ = FileReader();
+  early_.reset();
   way_.reset();
   while (true) {
     HF_TRY(stop_.check());
@@ -206,7 +208,7 @@ bool Walk::look_at(std::size_t index) {
   const std::string_view name = names_.text(listed);
   const Range range = ranges_.empty() ? Range() : ranges_[index];
   if (!range.empty()) return look_at_way(name, range);
-  if (listed.socket) {
+  if (listed.type == DT_SOCK) {
     ++sockets_;
     return false;
   }
@@ -216,6 +218,8 @@ bool Walk::look_at(std::size_t index) {
   }
   if (excluded(name)) return false;
   struct stat st{};
+  if (options_.all_new && listed.type == DT_REG && open_early(name, st))
+    return take(name, st, Range());
   if (::fstatat(frames_.back().fd.get(), name.data(), &st, kLook) == 0)
     return take(name, st, Range());
   const bool named = !ranges_.empty();  // a start that is missing is an error
@@ -225,6 +229,15 @@ bool Walk::look_at(std::size_t index) {
     report(path_of(name), "stat: " + errno_text(errno));
   }
   return false;
+}
+
+// A file that will be read anyway is looked at through the descriptor that reads it. False: the
+// usual way will say what is wrong with it.
+bool Walk::open_early(std::string_view name, struct stat& st) {
+  Opened opened = open_with_noatime(frames_.back().fd.get(), name.data(), kOpen);
+  if (!opened || ::fstat(opened->get(), &st) != 0 || !S_ISREG(st.st_mode)) return false;
+  early_ = FileReader(std::move(*opened), st);
+  return true;
 }
 
 bool Walk::look_at_way(std::string_view name, Range range) {
@@ -373,7 +386,7 @@ void Walk::list_way() {
       return other.substr(skip, other.find('/', skip) - skip) == name;
     };
     while (high < all.high && has_it(starts_[high])) ++high;
-    names_.add(name, false);
+    names_.add(name, DT_UNKNOWN);
     ranges_.push_back(rest == name ? Range() : Range{low, high});
     low = high;
   }
@@ -511,6 +524,11 @@ Result<> Walk::complete(Entry& entry) {
 }
 
 Result<> Walk::open() {
+  if (early_) {
+    file_ = std::move(*early_);
+    early_.reset();
+    return {};
+  }
   file_ = FileReader();
   struct stat st{};
   auto opened = open_seen(kOpen, st);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <memory>
+#include <optional>
 
 #include "base/world.h"
 #include "fs/attributes.h"
@@ -28,6 +29,7 @@ struct WalkOptions {
   // "NAME" or "NAME:HEADER": of directories that have such a file (that begins so), only that file.
   std::vector<std::string> exclude_if_present;
   PatternList excludes;  // applied to starts too
+  bool all_new = false;  // open() will be asked for every file: saves a system call each
   Beneath beneath = Beneath::automatic;
 };
 
@@ -91,6 +93,7 @@ class Walk final : public Source {
 
   // Emission of the directory on top.
   bool look_at(std::size_t index);
+  bool open_early(std::string_view name, struct stat& st);
   bool look_at_way(std::string_view name, Range range);
   bool take(std::string_view name, const struct stat& st, Range range);
   void go_down_later(std::string_view name, const struct stat& st, Range range);
@@ -136,6 +139,7 @@ class Walk final : public Source {
   Identity seen_;
   Fd way_;  // the directory of entry_, when it is on the way to starts
   FileReader file_;
+  std::optional<FileReader> early_;  // of entry_, opened before it was asked for
   AttributeReader attributes_;
 
   std::vector<Unreadable> unreadable_;

@@ -313,6 +313,38 @@ TEST_F(WalkTest, random_trees_are_complete_and_in_key_order) {
   EXPECT_EQ(std::set<std::string>(found.begin(), found.end()), expected);
 }
 
+TEST_F(WalkTest, files_opened_early_give_the_same_entries_and_bytes) {
+  dir("d");
+  for (const char* path : {"a", "d/b", "d/c"}) file(path, std::string(path) + " text");
+  link("a", "d/link");
+  ASSERT_EQ(::mkfifo(at("d/pipe").c_str(), 0600), 0);
+  file("secret", "x");
+  ASSERT_EQ(::chmod(at("secret").c_str(), 0), 0);
+  WalkOptions options;
+  options.starts = {root_};
+  options.all_new = true;
+  EXPECT_EQ(all(*walk(options)), all(*walk()));
+  const auto early = walk(options);
+  const ReadBack read = read_all(*early, find(*early, "b"));
+  EXPECT_EQ(read.text, "d/b text");
+  EXPECT_FALSE(read.changed);
+  EXPECT_TRUE(early->open());  // once more, as for a file that changed
+}
+
+TEST_F(WalkTest, a_file_opened_early_that_is_replaced_is_read_as_it_was_looked_at) {
+  file("f", "old");
+  file("g", "new");
+  WalkOptions options;
+  options.starts = {root_};
+  options.all_new = true;
+  const auto early = walk(options);
+  const Entry entry = find(*early, "f");
+  ASSERT_EQ(::rename(at("g").c_str(), at("f").c_str()), 0);
+  const ReadBack read = read_all(*early, entry);
+  EXPECT_EQ(read.text, "old");
+  EXPECT_EQ(read.entry.inode, entry.inode);
+}
+
 TEST_F(WalkTest, excludes) {
   for (const char* path : {"keep/cache", "cache", "w"}) dir(path);
   for (const char* path : {"keep/f.o", "keep/f.c", "cache/x", "keep/cache/y", "w/f.o"}) file(path);
@@ -759,6 +791,7 @@ class RaceTest : public WalkTest {
       ++walks;
       WalkOptions options;
       options.starts = {at("home")};
+      options.all_new = walks % 2 == 0;
       const auto made = Walk::begin(options, stop_);
       ASSERT_TRUE(made) << made.error().what;
       walk_once(**made);

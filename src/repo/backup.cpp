@@ -69,9 +69,14 @@ class TreeSink : public NodeSink {
 // error of any.
 class Workers {
  public:
-  Workers(ChunkWriter& writer, unsigned count) : writer_(writer), queue_(kBatches) {
+  Workers(ChunkWriter& writer, unsigned count, const std::function<void()>& on_worker)
+      : writer_(writer), queue_(kBatches) {
     if (count == 0) inline_lane_.emplace(writer, ObjectType::data_pack);
-    for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { run(); });
+    for (unsigned i = 0; i < count; ++i)
+      threads_.emplace_back([this, on_worker] {
+        if (on_worker) on_worker();
+        run();
+      });
   }
   ~Workers() { [[maybe_unused]] const Result<> result = close(); }
   Workers(const Workers&) = delete;
@@ -225,7 +230,7 @@ class Run {
     const ByteSpan tree_key = repository_.parts().keys.secrets.tree_key.span();
     tree_.emplace(*sink_, tree_key);
     list_.emplace(*sink_, tree_key);
-    workers_.emplace(*writer_, options_.workers);
+    workers_.emplace(*writer_, options_.workers, options_.on_worker);
     HF_TRY(walk());
     HF_TRY(workers_->close());
     HF_ASSIGN(const TreeRoot root, tree_->finish());

@@ -26,7 +26,8 @@ struct BackupOptions {
   std::string host, user, program;
   Compression compression = Compression::balanced;
   unsigned workers = 2;
-  bool dry_run = false;  // looks at names and metadata only; reads and stores nothing
+  std::function<void()> on_worker;  // called first on each worker's thread; may be empty
+  bool dry_run = false;             // looks at names and metadata only; reads and stores nothing
   // Of a file's absolute path; null: the default for all.
   std::function<Treatment(std::string_view path)> treatment;
 };

@@ -12,20 +12,33 @@ namespace holdfast {
 
 namespace {
 
-// Ids are PRF outputs: eight bytes of one tell it from the others of a repository well enough to
-// skip what was seen, at a quarter of the memory. A node that is skipped wrongly (once in 2^64 /
-// n^2) would only not be looked at.
-class SeenIds {
+// A set of chunks: a bit for each that a segment of the index has, so that it stays in the bound on
+// memory; the others (damage) by their ids.
+class ChunkSet {
  public:
+  explicit ChunkSet(Index& index) : index_(index) {}
   bool insert(const ChunkId& id) {
-    return ids_.insert(load_le<std::uint64_t>(id.bytes.data() + 8)).second;
+    const auto number = index_.number_of(id);
+    if (!number) return others_.insert(id).second;
+    if (*number >= bits_.size()) bits_.resize(*number + *number / 2 + 1024);
+    const bool fresh = !bits_[*number];
+    bits_[*number] = true;
+    return fresh;
+  }
+  [[nodiscard]] bool contains(const ChunkId& id) const {
+    if (const auto number = index_.number_of(id); number && *number < bits_.size())
+      return bits_[*number];
+    return others_.contains(id);
   }
 
  private:
-  std::unordered_set<std::uint64_t> ids_;
+  Index& index_;
+  std::vector<bool> bits_;
+  std::unordered_set<ChunkId, IdHash> others_;
 };
 
 constexpr std::uint64_t kObjectMax = 64U << 20;
+constexpr std::size_t kStraysRead = 100'000;  // of packs that no snapshot needs
 
 class Check {
  public:
@@ -42,8 +55,12 @@ class Check {
     HF_TRY(check_small_objects());
     if (options_.read_data_percent > 0) HF_TRY(read_packs());
     if (options_.read_data_percent >= 100) HF_TRY(read_strays());
+    const std::uint64_t chunks = repository_.index().chunk_count();
     for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(check_snapshot(snapshot));
-    if (!bad_chunks_.empty() || tree_damaged_)
+    if (repository_.index().chunk_count() != chunks)  // a segment of it lied and was dropped
+      return fail(Code::unavailable,
+                  "the local index was damaged, and is made again next time: run check again");
+    if (chunks_damaged_ || tree_damaged_)
       for (const Snapshot& snapshot : heads_.snapshots) HF_TRY(name_touched(snapshot));
     report_.snapshots = heads_.snapshots.size();
     return std::move(report_);
@@ -55,55 +72,80 @@ class Check {
     report_.damage.push_back({std::move(what)});
   }
 
+  void bad_chunk(const ChunkId& id) {
+    chunks_damaged_ = true;
+    bad_chunks_.insert(id);
+  }
+
   // Every pack that counts is there with the size that was listed, and its table holds; the cache
   // is not believed.
   Result<> check_packs() {
-    const RepositoryParts& parts = repository_.parts();
     packs_ = repository_.index().packs();
-    std::unordered_map<ObjectHash, std::uint64_t, IdHash> there;
-    HF_TRY(parts.store.list("packs/", [&](const ObjectInfo& info) -> Result<> {
-      HF_TRY(stop_.check());
-      if (auto pack = parse_pack_name(info.name))
-        there.emplace(*pack, info.size);
-      else
-        damage(std::move(pack).error().what);
-      return {};
-    }));
-    std::vector<ObjectHash> gone;
-    for (const IndexedPack& pack : packs_) {
-      HF_TRY(stop_.check());
-      const auto found = there.find(pack.pack);
-      if (found == there.end()) {
-        damage(fmt::format("pack {}: listed by a snapshot, not in the store", pack.pack.hex()));
-        gone.push_back(pack.pack);
-        continue;
-      }
-      if (found->second != pack.size)
-        damage(fmt::format("pack {}: has {} bytes, {} were written", pack.pack.hex(), found->second,
-                           pack.size));
-      there.erase(found);
-      auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
-      if (table) continue;
-      if (table.error().code == Code::unavailable) return std::unexpected(std::move(table).error());
-      damage(std::move(table).error().what);
-      gone.push_back(pack.pack);
-    }
     report_.packs = packs_.size();
-    report_.stray_packs = there.size();
-    for (const auto& [pack, size] : there) strays_.push_back(pack);
-    return gone.empty() ? Result<>() : repository_.index().remove_packs(gone);
+    std::ranges::sort(packs_, {}, &IndexedPack::pack);
+    HF_ASSIGN(const std::vector<bool> there, list_packs());
+    std::vector<ObjectHash> gone;
+    for (std::size_t i = 0; i < packs_.size(); ++i) {
+      HF_TRY(stop_.check());
+      HF_ASSIGN(const bool usable, check_pack(packs_[i], there[i]));
+      if (!usable) gone.push_back(packs_[i].pack);
+    }
+    if (!gone.empty()) HF_TRY(repository_.index().remove_packs(gone));
+    return repository_.index().flush();  // so that its chunks have numbers
+  }
+
+  // Which of packs_ the store lists; others are strays.
+  Result<std::vector<bool>> list_packs() {
+    std::vector<bool> there(packs_.size());
+    const auto found = [&](const ObjectHash& name, std::uint64_t size) {
+      const auto at = std::ranges::lower_bound(packs_, name, {}, &IndexedPack::pack);
+      if (at == packs_.end() || at->pack != name) {
+        ++report_.stray_packs;
+        if (strays_.size() < kStraysRead) strays_.push_back(name);
+        return;
+      }
+      there[static_cast<std::size_t>(at - packs_.begin())] = true;
+      if (at->size != size)
+        damage(fmt::format("pack {}: has {} bytes, {} were written", name.hex(), size, at->size));
+    };
+    const RepositoryParts& parts = repository_.parts();
+    HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs,
+                        [&](const ObjectInfo& info) -> Result<> {
+                          HF_TRY(stop_.check());
+                          if (auto name = parse_pack_name(info.name))
+                            found(*name, info.size);
+                          else
+                            damage(std::move(name).error().what);
+                          return {};
+                        }));
+    return there;
+  }
+
+  // False: nothing in it can be restored.
+  Result<bool> check_pack(const IndexedPack& pack, bool there) {
+    if (!there) {
+      damage(fmt::format("pack {}: listed by a snapshot, not in the store", pack.pack.hex()));
+      return false;
+    }
+    const RepositoryParts& parts = repository_.parts();
+    auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
+    if (table) return true;
+    if (table.error().code == Code::unavailable) return std::unexpected(std::move(table).error());
+    damage(std::move(table).error().what);
+    return false;
   }
 
   // What no restore needs, and a later session or collection reads: session records, and lists that
   // no head names.
   Result<> check_small_objects() {
-    ObjectStore& store = repository_.parts().store;
+    const RepositoryParts& parts = repository_.parts();
     std::vector<std::string> names;
-    for (const std::string_view folder : {"heads/", "lists/"})
-      HF_TRY(store.list(folder, [&](const ObjectInfo& info) -> Result<> {
-        names.push_back(info.name);
-        return {};
-      }));
+    const auto note = [&](const ObjectInfo& info) -> Result<> {
+      names.push_back(info.name);
+      return {};
+    };
+    HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads, note));
+    HF_TRY(list_at_most(parts.store, "lists/", parts.list_limits.lists, note));
     for (const std::string& name : names) {
       HF_TRY(stop_.check());
       auto checked = name.starts_with("lists/") ? check_list(name) : check_session_record(name);
@@ -193,7 +235,7 @@ class Check {
     const std::lock_guard lock(mutex_);
     for (const PackDamage& d : found) {
       report_.damage.push_back({d.what});
-      bad_chunks_.insert(d.chunks.begin(), d.chunks.end());
+      for (const ChunkId& id : d.chunks) bad_chunk(id);
     }
     ++progress_.packs;
     progress_.bytes += pack.size;
@@ -213,7 +255,7 @@ class Check {
       if (repository_.index().contains(id)) return {};
       damage(fmt::format("chunk {} of snapshot {}: in no pack that counts", id.hex(),
                          snapshot.id.brief()));
-      bad_chunks_.insert(id);
+      bad_chunk(id);
       return {};
     };
     use.damaged = [&](const ChunkId&, const Error& error, std::string_view, std::string_view) {
@@ -267,9 +309,8 @@ class Check {
   std::vector<ObjectHash> strays_;
   std::mutex mutex_;
   CheckReport report_;
-  std::unordered_set<ChunkId, IdHash> bad_chunks_;
-  bool tree_damaged_ = false;
-  SeenIds seen_;
+  ChunkSet seen_{repository_.index()}, bad_chunks_{repository_.index()};
+  bool chunks_damaged_ = false, tree_damaged_ = false;
 };
 
 }  // namespace

@@ -21,6 +21,7 @@ using ::testing::HasSubstr;
 class FakeIndex final : public Index {
  public:
   bool contains(const ChunkId& id) override { return places.contains(id); }
+  std::optional<std::uint64_t> number_of(const ChunkId&) override { return std::nullopt; }
   std::optional<ChunkPlace> find(const ChunkId& id) override {
     const auto at = places.find(id);
     return at == places.end() ? std::nullopt : std::optional(at->second);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace holdfast {
 
@@ -51,7 +52,6 @@ struct ChunkWriter::Slot {
       : type(t), builder(c.keys, t, c.device, c.signer, c.random) {}
   ObjectType type;
   bool busy = false;
-  std::size_t filled = 0;
   PackBuilder builder;
 };
 
@@ -75,43 +75,36 @@ bool ChunkWriter::claim(const ChunkId& id) {
   return true;
 }
 
-// The fullest builder that is free, so that a small backup ends with one pack and not with one for
-// each thread.
+// One builder for each type, as their buffers are the largest thing in memory: who has to wait for
+// it waits while a frame is sealed or a pack is handed to the store, not while it is synced.
 ChunkWriter::Slot& ChunkWriter::acquire(ObjectType type) {
   std::unique_lock lock(mutex_);
-  constexpr std::size_t kBuildersMax =
-      1;  // of one type: their buffers are the largest thing in memory
-  for (;;) {
-    Slot* best = nullptr;
-    std::size_t count = 0;
-    for (const auto& slot : slots_) {
-      if (slot->type != type) continue;
-      ++count;
-      if (!slot->busy && (best == nullptr || slot->filled > best->filled)) best = slot.get();
-    }
-    if (best == nullptr && count < kBuildersMax) {
-      slots_.push_back(std::make_unique<Slot>(context_, type));
-      best = slots_.back().get();
-    }
-    if (best != nullptr) {
-      best->busy = true;
-      return *best;
-    }
-    free_.wait(lock);
-  }
+  auto found = std::ranges::find_if(slots_, [&](const auto& s) { return s->type == type; });
+  if (found == slots_.end())
+    found = slots_.insert(slots_.end(), std::make_unique<Slot>(context_, type));
+  Slot& slot = **found;
+  free_.wait(lock, [&] { return !slot.busy; });
+  slot.busy = true;
+  return slot;
 }
 
 void ChunkWriter::release(Slot& slot) {
   const std::lock_guard lock(mutex_);
-  slot.filled = slot.builder.empty() ? 0 : full_pack_size(slot.type) - slot.builder.room(1);
   slot.busy = false;
-  free_.notify_one();
+  free_.notify_all();
 }
 
-Result<> ChunkWriter::put_pack(PackBuilder& builder, bool last_of_run) {
-  const PackBuilder::Finished pack = builder.finish(last_of_run);
-  HF_TRY(context_.store.put(pack_name(pack.name), pack.bytes));
-  const IndexedPack indexed{pack.name, pack.table.type, pack.bytes.size(), context_.device};
+Result<> ChunkWriter::put_pack(Slot& slot, bool last_of_run) {
+  const PackBuilder::Finished pack = slot.builder.finish(last_of_run);
+  const std::uint64_t size = pack.bytes.size();
+  bool released = false;
+  const auto release_once = [&] {
+    if (!std::exchange(released, true)) release(slot);
+  };
+  auto put = context_.store.put_from(pack_name(pack.name), pack.bytes, release_once);
+  release_once();
+  HF_TRY(std::move(put));
+  const IndexedPack indexed{pack.name, pack.table.type, size, context_.device};
   HF_TRY(context_.journal(indexed));
   HF_TRY(context_.index.add(pack.table));
   for (const PackChunk& chunk : pack.table.chunks) {
@@ -119,9 +112,9 @@ Result<> ChunkWriter::put_pack(PackBuilder& builder, bool last_of_run) {
     const std::lock_guard lock(shard.mutex);
     shard.pending.erase(chunk.id);
   }
-  counts_.bytes_stored += pack.bytes.size();
-  ++counts_.packs;
   const std::lock_guard lock(mutex_);
+  counts_.bytes_stored += size;
+  ++counts_.packs;
   put_.push_back(indexed);
   return {};
 }
@@ -129,12 +122,15 @@ Result<> ChunkWriter::put_pack(PackBuilder& builder, bool last_of_run) {
 Result<> ChunkWriter::store_frame(ObjectType type, const FrameCompressor::Out& out,
                                   std::uint32_t plain, std::span<const PackChunk> chunks) {
   if (out.method == Method::raw) return store_raw(type, out.stored, chunks);
-  Slot& slot = acquire(type);
-  Result<> result;
-  if (out.stored.size() > slot.builder.room(chunks.size())) result = put_pack(slot.builder, false);
-  if (result) slot.builder.add_frame(out.stored, plain, out.method, chunks);
-  release(slot);
-  return result;
+  for (;;) {
+    Slot& slot = acquire(type);
+    if (out.stored.size() <= slot.builder.room(chunks.size())) {
+      slot.builder.add_frame(out.stored, plain, out.method, chunks);
+      release(slot);
+      return {};
+    }
+    HF_TRY(put_pack(slot, false));
+  }
 }
 
 Result<> ChunkWriter::store_raw(ObjectType type, ByteSpan plain,
@@ -144,23 +140,22 @@ Result<> ChunkWriter::store_raw(ObjectType type, ByteSpan plain,
       builder.add_frame(bytes, static_cast<std::uint32_t>(bytes.size()), Method::raw, of);
   };
   Slot& slot = acquire(type);
-  Result<> result;
-  if (const std::size_t room = slot.builder.room(chunks.size()); plain.size() <= room) {
+  const std::size_t room = slot.builder.room(chunks.size());
+  if (plain.size() <= room) {
     add(slot.builder, plain, chunks);
-  } else {
-    const auto [now, later] = split_to_fit(plain, chunks, room);
-    add(slot.builder, now.plain, now.chunks);
-    result = put_pack(slot.builder, false);
-    if (result) add(slot.builder, later.plain, later.chunks);
+    release(slot);
+    return {};
   }
-  release(slot);
-  return result;
+  const auto [now, later] = split_to_fit(plain, chunks, room);
+  add(slot.builder, now.plain, now.chunks);
+  HF_TRY(put_pack(slot, false));
+  return later.chunks.empty() ? Result<>() : store_raw(type, later.plain, later.chunks);
 }
 
 Result<std::vector<IndexedPack>> ChunkWriter::finish() {
   for (const auto& slot : slots_) {
     assert(!slot->busy);
-    if (!slot->builder.empty()) HF_TRY(put_pack(slot->builder, true));
+    if (!slot->builder.empty()) HF_TRY(put_pack(*slot, true));
   }
   return std::move(put_);
 }

@@ -92,7 +92,8 @@ class ChunkWriter {
   bool present(const ChunkId& id);
   Slot& acquire(ObjectType type);
   void release(Slot& slot);
-  Result<> put_pack(PackBuilder& builder, bool last_of_run);
+  // Lets go of the slot as soon as its buffer may be filled again.
+  Result<> put_pack(Slot& slot, bool last_of_run);
   Result<> store_frame(ObjectType type, const FrameCompressor::Out& out, std::uint32_t plain,
                        std::span<const PackChunk> chunks);
   Result<> store_raw(ObjectType type, ByteSpan plain, std::span<const PackChunk> chunks);

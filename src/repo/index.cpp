@@ -68,6 +68,7 @@ class TieredIndex final : public Index {
 
   bool contains(const ChunkId& id) override;
   std::optional<ChunkPlace> find(const ChunkId& id) override;
+  std::optional<std::uint64_t> number_of(const ChunkId& id) override;
   Result<> add(const PackTable& table) override;
   bool has_pack(const ObjectHash& pack) override;
   std::vector<IndexedPack> packs() override;
@@ -82,7 +83,8 @@ class TieredIndex final : public Index {
   Result<bool> load_segment(const SegmentName& name);
   Result<> drop_replaced();
 
-  // `found(record, segment)`, with null for the table, while the lock is held. True: it was called.
+  // `found(record, segment, position)`, with null for the table, while the lock is held. True: it
+  // was called.
   template <class Found>
   bool lookup(const ChunkId& id, Found&& found);
   void drop_liars();  // change_ is held
@@ -187,16 +189,30 @@ Result<> TieredIndex::drop_replaced() {
 
 bool TieredIndex::contains(const ChunkId& id) {
   // Not by find(): reading the pack's hash would be one more cache miss.
-  return lookup(id, [](const SegmentRecord&, const Segment*) {});
+  return lookup(id, [](const SegmentRecord&, const Segment*, std::uint64_t) {});
 }
 
 std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
   ChunkPlace place{};
-  const bool there = lookup(id, [&](const SegmentRecord& record, const Segment* segment) {
-    const SegmentPack pack = segment ? segment->pack(record.pack) : new_packs_[record.pack];
-    place = {.pack = pack.pack.pack, .frame = record.frame, .slot = record.slot};
-  });
+  const bool there =
+      lookup(id, [&](const SegmentRecord& record, const Segment* segment, std::uint64_t) {
+        const SegmentPack pack = segment ? segment->pack(record.pack) : new_packs_[record.pack];
+        place = {.pack = pack.pack.pack, .frame = record.frame, .slot = record.slot};
+      });
   return there ? std::optional(place) : std::nullopt;
+}
+
+std::optional<std::uint64_t> TieredIndex::number_of(const ChunkId& id) {
+  std::optional<std::uint64_t> number;
+  lookup(id, [&](const SegmentRecord&, const Segment* segment, std::uint64_t position) {
+    if (segment == nullptr) return;
+    number = position;
+    for (const auto& before : segments_) {
+      if (before.get() == segment) break;
+      *number += before->record_count();
+    }
+  });
+  return number;
 }
 
 template <class Found>
@@ -205,14 +221,14 @@ bool TieredIndex::lookup(const ChunkId& id, Found&& found) {
   bool there = false;
   {
     const std::shared_lock lock(mutex_);
-    if (const auto record = table_.find(id)) return found(*record, nullptr), true;
+    if (const auto record = table_.find(id)) return found(*record, nullptr, 0), true;
     // All blocks are on their way before the first is looked at.
     for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
     for (auto at = segments_.begin(); at != segments_.end() && !there; ++at) {
       if (!(*at)->filter().may_contain(id)) continue;
-      const auto record = (*at)->find(id, removed_);
-      there = record.has_value();
-      if (there) found(*record, at->get());
+      const auto hit = (*at)->find(id, removed_);
+      there = hit.has_value();
+      if (there) found(hit->record, at->get(), hit->position);
       lie_met = lie_met || (*at)->lies();
     }
   }

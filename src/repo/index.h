@@ -42,6 +42,9 @@ class Index {
   virtual ~Index() = default;
   virtual bool contains(const ChunkId& id) = 0;
   virtual std::optional<ChunkPlace> find(const ChunkId& id) = 0;
+  // A small number that no other chunk has, for as long as the index does not change: a set of
+  // chunks is then one bit each. Null: not there, or not in a segment yet.
+  virtual std::optional<std::uint64_t> number_of(const ChunkId& id) = 0;
   // The pack's chunks can be found from now on. A pack that is known already changes nothing.
   virtual Result<> add(const PackTable& table) = 0;
   virtual bool has_pack(const ObjectHash& pack) = 0;

@@ -216,6 +216,30 @@ TEST(Index, a_copy_in_another_pack_outlives_removal) {
   }
 }
 
+TEST(Index, numbers_are_small_and_each_is_of_one_chunk) {
+  MemoryFolder folder;
+  auto index = open(folder, {.table_chunks_max = 1000, .tier_ratio = 4});
+  for (std::uint64_t p = 0; p < 10; ++p) {
+    ASSERT_TRUE(index->add(table_of(pack_hash(p), chunks(p * 7, p * 7 + 20))));  // they overlap
+    ASSERT_TRUE(index->flush());
+  }
+  ASSERT_TRUE(index->remove_packs({pack_hash(4)}));
+  std::set<std::uint64_t> numbers;
+  std::uint64_t present = 0;
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    const auto number = index->number_of(chunk(i));
+    ASSERT_EQ(number.has_value(), index->contains(chunk(i))) << i;
+    if (!number) continue;
+    ++present;
+    EXPECT_LT(*number, 200U);
+    numbers.insert(*number);
+    EXPECT_EQ(index->number_of(chunk(i)), number);
+  }
+  EXPECT_EQ(numbers.size(), present);
+  ASSERT_TRUE(index->add(table_of(pack_hash(99), {chunk(5000)})));
+  EXPECT_FALSE(index->number_of(chunk(5000))) << "not in a segment yet";
+}
+
 TEST(Index, a_removed_pack_can_come_back) {
   MemoryFolder folder;
   auto index = open(folder);

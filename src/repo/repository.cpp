@@ -151,11 +151,12 @@ Result<std::unique_ptr<Repository>> Repository::open(RepositoryParts parts) {
 
 Result<HeadList> Repository::heads() {
   std::vector<std::string> names;
-  HF_TRY(parts_.store.list("heads/", [&](const ObjectInfo& info) -> Result<> {
-    HF_ASSIGN(const HeadName name, parse_head_name(info.name));
-    if (name.kind == HeadName::Kind::head) names.push_back(info.name);
-    return {};
-  }));
+  HF_TRY(list_at_most(parts_.store, "heads/", parts_.list_limits.heads,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        HF_ASSIGN(const HeadName name, parse_head_name(info.name));
+                        if (name.kind == HeadName::Kind::head) names.push_back(info.name);
+                        return {};
+                      }));
   HeadList list;
   std::set<std::pair<DeviceId, std::uint64_t>> damaged;
   for (const std::string& name : names) {

@@ -13,6 +13,11 @@
 
 namespace holdfast {
 
+// What a store may list (DOS-04): heads with their session records, packs and lists of packs.
+struct ListLimits {
+  std::uint64_t heads = 4U << 20, packs = 64U << 20, lists = 16U << 20;
+};
+
 // What a repository is opened with; all of it outlives the repository.
 struct RepositoryParts {
   ObjectStore& store;
@@ -32,6 +37,7 @@ struct RepositoryParts {
   Clock& clock;
   IndexLimits index_limits;
   ReaderLimits reader_limits;
+  ListLimits list_limits;
 };
 
 struct HeadList {

@@ -63,12 +63,12 @@ class Restorer {
     HF_TRY(verify());
     HF_TRY(finish_directories());
     if (locking_) HF_TRY(pass(&Restorer::lock));
-    return options_.sync ? target_.sync() : Result<>{};
+    return {};
   }
 
   Result<> verify() {
     if (!options_.verify) return {};
-    if (options_.sync) HF_TRY(target_.sync());  // what is read back then comes from the disk
+    HF_TRY(target_.sync());  // what is read back then comes from the disk
     HF_TRY(pass(&Restorer::read_back));
     files_.drain();
     return log_.status();

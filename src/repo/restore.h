@@ -48,7 +48,6 @@ struct RestoreOptions {
   // something below it is.
   std::function<bool(const Entry&)> wanted{};
   bool dry_run = false;  // nothing is written, only counted
-  bool sync = true;      // syncfs at the end: files are not synced one by one
   // Makes the hasher of a thread that reads restored files back; empty: they are not verified.
   std::function<ChunkHasher()> verify{};
   unsigned workers = 2;

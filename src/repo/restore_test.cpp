@@ -118,7 +118,6 @@ class RestoreTest : public TempTree {
   }
   Result<RestoreReport> run(const TreeRoot& root, RestoreOptions options = {},
                             const TargetOptions& target_options = {}) {
-    options.sync = false;  // of the whole file system: slow where others write too
     HF_ASSIGN(const auto to, open_target(target(""), target_options, random_));
     return restore(chunks_, nodes_, root, *to, options, stop_);
   }

@@ -272,7 +272,7 @@ std::uint64_t Segment::lower_bound(const ChunkId& id) const {
   return low;
 }
 
-std::optional<SegmentRecord> Segment::find(const ChunkId& id, const PackSet& removed) {
+std::optional<FoundRecord> Segment::find(const ChunkId& id, const PackSet& removed) {
   if (lies()) return std::nullopt;
   const std::uint64_t begin = lower_bound(id);
   for (std::uint64_t i = begin; i < record_count_ && i < begin + kCopiesMax; ++i) {
@@ -282,7 +282,8 @@ std::optional<SegmentRecord> Segment::find(const ChunkId& id, const PackSet& rem
       mark_lying();
       return std::nullopt;
     }
-    if (removed.empty() || !removed.contains(pack(found.pack).pack.pack)) return found;
+    if (removed.empty() || !removed.contains(pack(found.pack).pack.pack))
+      return FoundRecord{.record = found, .position = i};
   }
   return std::nullopt;
 }

@@ -54,6 +54,10 @@ struct SegmentRecord {
   std::uint16_t frame;
   std::uint16_t slot;
 };
+struct FoundRecord {
+  SegmentRecord record;
+  std::uint64_t position;  // among the records of its segment
+};
 SegmentRecord load_record(const std::byte* at);
 void store_record(std::byte* at, const SegmentRecord& record);
 
@@ -89,7 +93,7 @@ class Segment {
   // For prefetching, then asking.
   [[nodiscard]] const FilterView& filter() const { return filter_; }
   // The newest copy that is not in a removed pack.
-  [[nodiscard]] std::optional<SegmentRecord> find(const ChunkId& id, const PackSet& removed);
+  [[nodiscard]] std::optional<FoundRecord> find(const ChunkId& id, const PackSet& removed);
   [[nodiscard]] std::optional<std::uint32_t> find_pack(const ObjectHash& pack) const;
   [[nodiscard]] SegmentPack pack(std::uint32_t number) const;
   [[nodiscard]] std::uint32_t pack_count() const { return pack_count_; }

@@ -48,12 +48,13 @@ int place_without_replacing(Spot from, Spot to) {
 class FolderStore::Temporary {
  public:
   static Result<std::unique_ptr<Temporary>> write(Directory& directory, Random& random,
-                                                  ByteSpan bytes) {
+                                                  ByteSpan bytes,
+                                                  const std::function<void()>& taken) {
     HF_ASSIGN(Directory::Folder folder, directory.folder(kTemporaryFolder, true));
     std::array<std::byte, 16> drawn{};
     random.fill(drawn);
     auto made = std::make_unique<Temporary>(std::move(folder), to_hex(drawn));
-    if (const int error = made->fill(bytes); error != 0)
+    if (const int error = made->fill(bytes, taken); error != 0)
       return std::unexpected(directory.error(error, "write", fmt::format("tmp/{}", made->name_)));
     return made;
   }
@@ -67,12 +68,13 @@ class FolderStore::Temporary {
   [[nodiscard]] Spot spot() const { return {folder_->get(), name_.c_str()}; }
 
  private:
-  int fill(ByteSpan bytes) {
+  int fill(ByteSpan bytes, const std::function<void()>& taken) {
     const Fd fd(::openat(folder_->get(), name_.c_str(),
                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd.valid()) return errno;
     made_ = true;
     if (const int error = write_all(fd.get(), bytes); error != 0) return error;
+    taken();
     return sync_fd(fd.get());
   }
 
@@ -100,24 +102,36 @@ Result<std::unique_ptr<FolderStore>> FolderStore::open(const std::string& path, 
 }
 
 Result<> FolderStore::put(std::string_view name, ByteSpan bytes) {
+  return put_from(name, bytes, nullptr);
+}
+
+Result<> FolderStore::put_from(std::string_view name, ByteSpan bytes,
+                               const std::function<void()>& taken) {
   HF_TRY(check_name(name));
-  auto done = put_once(name, bytes);
+  bool gone = false;
+  const auto take = [&] {
+    if (!taken) return;
+    gone = true;
+    taken();
+  };
+  auto done = put_once(name, bytes, take);
   if (done || done.error().code != Code::not_found) return done;
   // A folder that was kept open is gone from the disk (somebody tidied up): make it again.
   directory_->forget_folders();
-  done = put_once(name, bytes);
+  if (!gone) done = put_once(name, bytes, take);
   if (!done && done.error().code == Code::not_found) done.error().code = Code::unavailable;
   return done;
 }
 
-Result<> FolderStore::put_once(std::string_view name, ByteSpan bytes) {
+Result<> FolderStore::put_once(std::string_view name, ByteSpan bytes,
+                               const std::function<void()>& taken) {
   const auto [folder_name, leaf_view] = split_name(name);
   const std::string leaf(leaf_view);
   HF_ASSIGN(const Directory::Folder folder, directory_->folder(folder_name, true));
   struct stat there{};
   if (::fstatat(folder->get(), leaf.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0)
     return expect_same(name, *folder, bytes);
-  HF_ASSIGN(const auto temporary, Temporary::write(*directory_, random_, bytes));
+  HF_ASSIGN(const auto temporary, Temporary::write(*directory_, random_, bytes, taken));
   const int error = place_without_replacing(temporary->spot(), {folder->get(), leaf.c_str()});
   if (error == EEXIST) return expect_same(name, *folder, bytes);
   if (error != 0) return std::unexpected(directory_->error(error, "put", name));

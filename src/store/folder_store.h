@@ -21,6 +21,8 @@ class FolderStore final : public ObjectStore {
       : directory_(std::move(directory)), random_(random) {}
 
   Result<> put(std::string_view name, ByteSpan bytes) override;
+  Result<> put_from(std::string_view name, ByteSpan bytes,
+                    const std::function<void()>& taken) override;
   Result<Bytes> get(std::string_view name, std::uint64_t size_max) override;
   Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override;
   Result<std::uint64_t> size(std::string_view name) override;
@@ -34,7 +36,7 @@ class FolderStore final : public ObjectStore {
 
  private:
   class Temporary;
-  Result<> put_once(std::string_view name, ByteSpan bytes);
+  Result<> put_once(std::string_view name, ByteSpan bytes, const std::function<void()>& taken);
   Result<> expect_same(std::string_view name, const Fd& folder, ByteSpan bytes) const;
   Result<> list_folder(const std::string& folder,
                        const std::function<Result<>(const ObjectInfo&)>& visit) const;

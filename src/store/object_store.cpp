@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/object_store.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace holdfast {
@@ -32,6 +34,19 @@ std::string_view broken_rule(std::string_view name) {
 }
 
 }  // namespace
+
+Result<> list_at_most(ObjectStore& store, std::string_view prefix, std::uint64_t count_max,
+                      const std::function<Result<>(const ObjectInfo&)>& visit) {
+  std::uint64_t count = 0;
+  return store.list(prefix, [&](const ObjectInfo& info) -> Result<> {
+    if (++count > count_max)
+      return fail(Code::corrupt,
+                  fmt::format("list {}: more than {} objects, the most that are taken; the store "
+                              "makes them up, or holds another thing than a repository",
+                              escaped(prefix), count_max));
+    return visit(info);
+  });
+}
 
 Result<> check_object_name(std::string_view name) {
   const std::string_view rule = broken_rule(name);

@@ -27,6 +27,14 @@ class ObjectStore {
   // ok. Other bytes under that name: Code::conflict, and they are left as they are. Code::full: no
   // space; nothing is there under the name then.
   virtual Result<> put(std::string_view name, ByteSpan bytes) = 0;
+  // The same, for a caller that wants to fill the buffer again: `taken` is called, on this thread
+  // and at most once, when `bytes` are not looked at any more. Ok still means durable.
+  virtual Result<> put_from(std::string_view name, ByteSpan bytes,
+                            const std::function<void()>& taken) {
+    auto done = put(name, bytes);
+    taken();
+    return done;
+  }
   // The whole object, at most `size_max` bytes (larger: Code::corrupt). Code::not_found.
   virtual Result<Bytes> get(std::string_view name, std::uint64_t size_max) = 0;
   // Exactly out.size() bytes from `offset`; reaching past the end is Code::corrupt.
@@ -40,6 +48,11 @@ class ObjectStore {
   // Ok when it is gone, also when it was not there.
   virtual Result<> remove(std::string_view name) = 0;
 };
+
+// list() with a budget, for a store that makes objects up without end (DOS-04): Code::corrupt once
+// there are more than `count_max`.
+Result<> list_at_most(ObjectStore& store, std::string_view prefix, std::uint64_t count_max,
+                      const std::function<Result<>(const ObjectInfo&)>& visit);
 
 // Code::invalid names the rule that `name` breaks.
 Result<> check_object_name(std::string_view name);

@@ -111,6 +111,35 @@ TEST_P(EveryStore, what_was_put_is_there) {
   EXPECT_EQ(store_.size("packs/ab/abcd").value(), 7U);
 }
 
+TEST_P(EveryStore, a_put_tells_when_the_bytes_may_be_overwritten) {
+  Bytes buffer = text("first");
+  const auto overwrite = [&] { std::ranges::fill(buffer, std::byte{0}); };
+  EXPECT_OK(store_.put_from("a/b", buffer, overwrite));
+  EXPECT_EQ(store_.get("a/b", kBig).value(), text("first"));
+  buffer = text("other");
+  EXPECT_CODE(store_.put_from("a/b", buffer, overwrite), Code::conflict);
+  buffer = text("first");
+  EXPECT_OK(store_.put_from("a/b", buffer, overwrite));
+  EXPECT_EQ(store_.get("a/b", kBig).value(), text("first"));
+}
+
+TEST_P(EveryStore, DOS_04_a_listing_has_a_budget) {
+  for (const char* name : {"a/1", "a/2", "a/3"}) EXPECT_OK(store_.put(name, text("x")));
+  int seen = 0;
+  const auto count = [&](const ObjectInfo&) -> Result<> {
+    ++seen;
+    return {};
+  };
+  EXPECT_OK(list_at_most(store_, "a/", 3, count));
+  EXPECT_EQ(seen, 3);
+  seen = 0;
+  const auto refused = list_at_most(store_, "a/", 2, count);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::corrupt);
+  EXPECT_NE(refused.error().what.find("list a/: more than 2 objects"), std::string::npos);
+  EXPECT_EQ(seen, 2);
+}
+
 TEST_P(EveryStore, repeating_a_put_is_ok_and_other_bytes_are_a_conflict) {
   EXPECT_OK(store_.put("a/b", text("same")));
   EXPECT_OK(store_.put("a/b", text("same")));

@@ -45,9 +45,15 @@ class BackupProgress {
   std::string current_;
 };
 
+inline constexpr std::size_t kTornListed = 1000;
+
 struct BackupReport {
   std::optional<Snapshot> snapshot;  // none for a dry run
   SnapshotStatistics statistics;
+  // Files that changed each time they were read, and are stored and marked as such: absolute paths,
+  // the first kTornListed of them.
+  std::vector<std::string> torn;
+  std::uint64_t torn_count = 0;
   std::optional<SnapshotId> parent;
   std::vector<std::string> warnings;
 };

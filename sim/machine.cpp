@@ -29,7 +29,8 @@ SimSource::SimSource(const SimTree& tree) : tree_(tree) {
     Entry entry = base_entry(path, EntryType::file);
     entry.size = file.content.size();
     entry.uid = entry.gid = file.uid;
-    entry.mtime = entry.ctime = {static_cast<std::int64_t>(1'000'000'000 + file.version), 5};
+    entry.mtime =
+        entry.ctime = {static_cast<std::int64_t>(1'000'000'000 + file.version), file.nanoseconds};
     entries_.push_back(std::move(entry));
   }
   for (const std::string& path : directories)
@@ -114,7 +115,8 @@ Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot) {
     if (entry->type != EntryType::file) continue;
     SimFile file{.content = {},
                  .version = static_cast<std::uint64_t>(entry->mtime.seconds - 1'000'000'000),
-                 .uid = entry->uid};
+                 .uid = entry->uid,
+                 .nanoseconds = entry->mtime.nanoseconds};
     ContentCursor content(repository.nodes(), entry->content);
     for (;;) {
       HF_ASSIGN(const auto item, content.next());

@@ -24,6 +24,7 @@ struct SimFile {
   std::string content;
   std::uint64_t version = 0;  // its mtime and ctime
   std::uint32_t uid = 1000;
+  std::uint32_t nanoseconds = 5;  // of its times
   bool operator==(const SimFile&) const = default;
 };
 // Absolute paths without the leading '/'. Directories follow from them.

@@ -63,14 +63,24 @@ Bytes encode_description(const Description& description) {
   return wire::encode(record);
 }
 
+// Something else that syncs the folder may have left its own there; what counts are the entries.
+constexpr std::size_t kForeignMax = 10'000;
+
+bool is_chain_object(std::string_view name) {
+  constexpr std::string_view prefix = "chain/";
+  return name.size() == prefix.size() + 16 && name.starts_with(prefix) &&
+         name.find_first_not_of("0123456789abcdef", prefix.size()) == std::string_view::npos;
+}
+
 Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
   std::set<std::string> names;
-  HF_TRY(store.list("chain/", [&](const ObjectInfo& info) -> Result<> {
-    names.insert(info.name);
-    if (names.size() > kChainLengthMax)
-      return fail(Code::corrupt, "chain: more entries than its limit");
-    return {};
-  }));
+  HF_TRY(list_at_most(store, "chain/", kChainLengthMax + kForeignMax,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        if (is_chain_object(info.name)) names.insert(info.name);
+                        return {};
+                      }));
+  if (names.size() > kChainLengthMax)
+    return fail(Code::corrupt, "chain: more entries than its limit");
   std::vector<Bytes> entries;
   for (const std::string& name : names) {
     if (name != chain_object_name(entries.size()))
@@ -417,11 +427,12 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                          "cut off or forked. Nothing was written",
                                          position));
   };
-  HF_ASSIGN(client->repository_,
-            Repository::open({store, client->state_, client->cache_, client->keys_,
-                              client->device_lookup(), check_chain, client->chain_->position(),
-                              client->chain_->newest_hash(), client->device_.id, client->signer_,
-                              world.random, world.clock, options.index, options.reader, options.lists}));
+  HF_ASSIGN(
+      client->repository_,
+      Repository::open({store, client->state_, client->cache_, client->keys_,
+                        client->device_lookup(), check_chain, client->chain_->position(),
+                        client->chain_->newest_hash(), client->device_.id, client->signer_,
+                        world.random, world.clock, options.index, options.reader, options.lists}));
   return client;
 }
 

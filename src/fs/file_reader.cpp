@@ -13,6 +13,7 @@ namespace {
 constexpr std::uint64_t kAdviseFrom =
     4UL * 1024 * 1024;  // below, the call costs more than it gives
 constexpr std::uint64_t kBlock = 512;
+constexpr std::uint64_t kUnsizedMax = 64UL << 20;  // what a file without a size may give
 
 bool same_time(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
@@ -62,7 +63,22 @@ std::expected<ReadPiece, int> FileReader::read_data(MutableByteSpan buffer) {
   }
 }
 
+// Files of /proc and the like have no size and yet a content; a file that is empty costs one call.
+std::expected<ReadPiece, int> FileReader::read_unsized(MutableByteSpan buffer) {
+  const std::size_t wanted = std::min<std::uint64_t>(buffer.size(), kUnsizedMax - position_);
+  while (wanted > 0) {
+    const ssize_t got = ::pread(fd_.get(), buffer.data(), wanted, static_cast<off_t>(position_));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::unexpected(errno);
+    if (got == 0) return end();
+    position_ += static_cast<std::uint64_t>(got);
+    return ReadPiece{ReadPiece::Kind::data, static_cast<std::uint64_t>(got)};
+  }
+  return end();
+}
+
 std::expected<ReadPiece, int> FileReader::read(MutableByteSpan buffer) {
+  if (size_ == 0) return read_unsized(buffer);
   if (position_ >= size_) return end();
   if (may_have_holes_ && position_ >= data_end_) {
     if (const std::uint64_t hole = hole_length(); hole > 0) {
@@ -76,7 +92,7 @@ std::expected<ReadPiece, int> FileReader::read(MutableByteSpan buffer) {
 bool FileReader::changed(const struct stat& now) const {
   return now.st_size != at_open_.st_size || !same_time(now.st_mtim, at_open_.st_mtim) ||
          !same_time(now.st_ctim, at_open_.st_ctim) ||
-         position_ != static_cast<std::uint64_t>(now.st_size);
+         position_ != size_ && (size_ != 0 || position_ == kUnsizedMax);
 }
 
 }  // namespace holdfast

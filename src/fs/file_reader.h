@@ -21,8 +21,8 @@ class FileReader {
   [[nodiscard]] int fd() const { return fd_.get(); }
   // What was given so far, holes counted.
   [[nodiscard]] std::uint64_t position() const { return position_; }
-  // Never beyond the size that the file had when it was opened: a file that grows as fast as it is
-  // read still ends. Or errno.
+  // Never beyond the size that the file had when it was opened, or 64 MiB where that was 0: a file
+  // that grows as fast as it is read still ends. Or errno.
   std::expected<ReadPiece, int> read(MutableByteSpan buffer);
   // Whether the file is no longer what was opened, or gave fewer bytes than it has.
   [[nodiscard]] bool changed(const struct stat& now) const;
@@ -30,6 +30,7 @@ class FileReader {
  private:
   ReadPiece end();
   std::expected<ReadPiece, int> read_data(MutableByteSpan buffer);
+  std::expected<ReadPiece, int> read_unsized(MutableByteSpan buffer);
   std::uint64_t hole_length();
 
   Fd fd_;

@@ -529,6 +529,19 @@ TEST_F(WalkTest, holes_are_told_and_not_read) {
   EXPECT_FALSE(sparse.changed);
 }
 
+TEST_F(WalkTest, a_file_without_a_size_gives_its_content) {
+  for (const bool early : {false, true}) {
+    WalkOptions options;
+    options.starts = {"/proc/version"};
+    options.all_new = early;
+    const auto made = walk(options);
+    const ReadBack read = read_all(*made, find(*made, "version"), 16);
+    EXPECT_EQ(read.text.find("Linux version"), 0U);
+    EXPECT_EQ(read.entry.size, read.text.size());
+    EXPECT_FALSE(read.changed);
+  }
+}
+
 TEST_F(WalkTest, a_file_that_grows_or_shrinks_is_told) {
   file("f", std::string(1000, 'a'));
   for (const off_t size : {off_t{5000}, off_t{10}}) {

@@ -183,8 +183,10 @@ class Before {
   // Its times are from while that backup ran: it may have changed again within one tick of the
   // clock after it was read.
   [[nodiscard]] bool racy(const Entry& before) const {
-    constexpr std::int64_t tick_ns =
-        20'000'000;  // file systems' clocks go on in steps of 10 ms at most
+    // Most file systems' clocks go on in steps of 10 ms at most; those that keep no fractions (ext4
+    // with small inodes, FAT, some network ones), in steps of up to 2 s.
+    constexpr std::int64_t fine_ns = 20'000'000, coarse_ns = 2'100'000'000;
+    const std::int64_t tick_ns = before.ctime.nanoseconds == 0 ? coarse_ns : fine_ns;
     const std::int64_t started_s = (started_.ns - tick_ns) / 1'000'000'000;
     const auto started_rest = static_cast<std::uint32_t>((started_.ns - tick_ns) % 1'000'000'000);
     return before.ctime >= FileTime{started_s, started_rest};
@@ -240,6 +242,8 @@ class Run {
 
   SnapshotStatistics statistics;
   std::map<std::uint32_t, std::string> users, groups;
+  std::vector<std::string> torn;
+  std::uint64_t torn_count = 0;
 
  private:
   Result<> walk() {
@@ -270,19 +274,23 @@ class Run {
     return true;
   }
 
-  // Every chunk and list node is there: the index knows only packs that count.
+  // In a pack that counts and can be relied on.
+  bool present(const ChunkId& id) {
+    return writer_ != nullptr ? writer_->present(id) : repository_.index().contains(id);
+  }
+
+  // Every chunk and list node is there.
   bool present(const Entry& entry) {
-    Index& index = repository_.index();
     if (!entry.content.root)
-      return std::ranges::all_of(entry.content.items, [&](const ContentItem& i) {
-        return !i.chunk || index.contains(*i.chunk);
-      });
+      return std::ranges::all_of(
+          entry.content.items, [&](const ContentItem& i) { return !i.chunk || present(*i.chunk); });
+    if (!present(entry.content.root->id)) return false;
     ContentCursor cursor(repository_.nodes(), entry.content);
     for (;;) {
       const auto item = cursor.next();
       if (!item) return false;
       if (!*item) return true;
-      if ((*item)->chunk && !index.contains(*(*item)->chunk)) return false;
+      if ((*item)->chunk && !present(*(*item)->chunk)) return false;
     }
   }
 
@@ -312,6 +320,7 @@ class Run {
                    : std::unexpected(std::move(changed).error());
       }
       entry.torn = *changed;
+      if (*changed && attempt == kReadAttempts) note_torn(path);
       if (!*changed || attempt == kReadAttempts) break;
       progress_.bytes -= entry.size;
       steps_.emplace_back(Step::Kind::discard);
@@ -319,6 +328,11 @@ class Run {
     count(entry, known, false);
     steps_.emplace_back(std::move(entry), false);
     return {};
+  }
+
+  void note_torn(const std::string& path) {
+    ++torn_count;
+    if (torn.size() < kTornListed) torn.push_back(path);
   }
 
   Result<bool> read_once(Entry& entry) {
@@ -542,9 +556,9 @@ std::string BackupProgress::current() const {
 const Snapshot* choose_parent(const HeadList& heads, const DeviceId& device,
                               const BackupOptions& options) {
   const Snapshot* best = nullptr;
-  for (const Snapshot& s : heads.snapshots) {  // by end time: later ones are newer
-    if (s.host != options.host || s.paths != options.paths) continue;
-    if (best == nullptr || s.device == device || best->device != device) best = &s;
+  for (const Snapshot& s : heads.snapshots) {
+    if (s.device != device || s.host != options.host || s.paths != options.paths) continue;
+    if (best == nullptr || s.number > best->number) best = &s;
   }
   return best;
 }
@@ -572,7 +586,7 @@ Result<BackupReport> backup(Repository& repository, const HeadList& heads, Sourc
   snapshot.user = options.user;
   snapshot.program = options.program;
   HF_ASSIGN(const auto session, Session::begin(repository, heads));
-  HF_ASSIGN(auto distrusted, repository.sample_other_devices(report.warnings));
+  HF_ASSIGN(auto distrusted, repository.unreliable_packs(report.warnings));
   ChunkWriter writer({.store = parts.store,
                       .keys = parts.keys,
                       .device = parts.device,
@@ -593,7 +607,10 @@ Result<BackupReport> backup(Repository& repository, const HeadList& heads, Sourc
   snapshot.users = std::move(run.users);
   snapshot.groups = std::move(run.groups);
   snapshot.ended = parts.clock.now();
-  HF_ASSIGN(report.snapshot, session->commit(std::move(snapshot), std::move(packs)));
+  HF_ASSIGN(report.snapshot,
+            session->commit(std::move(snapshot), std::move(packs), report.warnings));
+  report.torn = std::move(run.torn);
+  report.torn_count = run.torn_count;
   report.statistics = report.snapshot->statistics;
   return report;
 }

@@ -58,8 +58,8 @@ struct BackupReport {
   std::vector<std::string> warnings;
 };
 
-// The snapshot that a new one of these paths is compared with: the newest of the same host and
-// paths, this device's own first.
+// The snapshot that a new one of these paths is compared with: this device's newest of the same
+// host and paths. Never another device's: what it says is unchanged would be taken over unread.
 const Snapshot* choose_parent(const HeadList& heads, const DeviceId& device,
                               const BackupOptions& options);
 

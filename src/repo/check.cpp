@@ -224,7 +224,8 @@ class Check {
     for (std::thread& t : threads) t.join();
     report_.packs_read = packs.size();
     report_.bytes_read = progress_.bytes;
-    return result;
+    HF_TRY(std::move(result));
+    return repository_.note_damaged(damaged_, whole_);
   }
 
   Result<> read_pack(const IndexedPack& pack, FrameReader& frames) {
@@ -233,6 +234,7 @@ class Check {
     HF_ASSIGN(const auto found,
               verify_pack(parts.store, parts.keys, parts.devices, pack.pack, pack.type, frames));
     const std::lock_guard lock(mutex_);
+    (found.empty() ? whole_ : damaged_).push_back(pack.pack);
     for (const PackDamage& d : found) {
       report_.damage.push_back({d.what});
       for (const ChunkId& id : d.chunks) bad_chunk(id);
@@ -307,6 +309,7 @@ class Check {
   HeadList heads_;
   std::vector<IndexedPack> packs_;
   std::vector<ObjectHash> strays_;
+  std::vector<ObjectHash> damaged_, whole_;  // of those that were read
   std::mutex mutex_;
   CheckReport report_;
   ChunkSet seen_{repository_.index()}, bad_chunks_{repository_.index()};

@@ -83,13 +83,14 @@ class ChunkWriter {
   // run.
   Result<std::vector<IndexedPack>> finish();
   [[nodiscard]] const WriterCounts& counts() const { return counts_; }
+  // It is in a pack that can be relied on. Thread-safe.
+  bool present(const ChunkId& id);
 
  private:
   friend class Lane;
   struct Slot;  // a builder and whether a thread has it
   // True: this caller stores the chunk. False: it is in the repository, or on its way there.
   bool claim(const ChunkId& id);
-  bool present(const ChunkId& id);
   Slot& acquire(ObjectType type);
   void release(Slot& slot);
   // Lets go of the slot as soon as its buffer may be filled again.

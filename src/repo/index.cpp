@@ -24,6 +24,7 @@ constexpr std::string_view kRemovedMagic = "HFIRM001";
 constexpr std::uint64_t kRemovedSizeMax = 256U << 20;
 constexpr std::size_t kRemovedMax = 16 * 1024;  // then all segments are written anew without them
 constexpr int kListTries = 20;
+constexpr std::size_t kTablesWithoutFile = 4;
 constexpr std::uint32_t kTopTier = 63;
 
 using Segments = std::vector<std::shared_ptr<Segment>>;  // newest first
@@ -312,8 +313,11 @@ Result<> TieredIndex::add(const PackTable& table) {
     if (in_segments(table.pack)) return {};
   }
   if (table_.size() + table.chunks.size() > limits_.table_chunks_max ||
-      new_packs_.size() >= limits_.table_chunks_max)
-    HF_TRY(flush_table());
+      new_packs_.size() >= limits_.table_chunks_max) {
+    // A cache that cannot be written does not stop anybody while there is room in memory.
+    auto flushed = flush_table();
+    if (!flushed && table_.size() >= kTablesWithoutFile * limits_.table_chunks_max) return flushed;
+  }
   const std::lock_guard lock(mutex_);
   insert(table);
   return {};

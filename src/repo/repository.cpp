@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint64_t kHeadObjectMax = 64U << 20;
 constexpr std::uint64_t kListObjectMax = 64U << 20;
 constexpr std::uint64_t kStateFileMax = 256U << 20;
-constexpr std::string_view kKnown = "known-heads", kSession = "session", kJournal = "session-packs";
+constexpr std::string_view kKnown = "known-heads", kSession = "session", kJournal = "session-packs",
+                           kDamagedPacks = "damaged-packs";
 constexpr std::size_t kSamplePacks = 3;  // of each other device, each time it has written more
 
 struct KnownHead {
@@ -77,12 +78,12 @@ Result<> write_known(LocalFolder& folder, const KnownHeads& known) {
 }
 
 // Another process of this home may be at the same file; who comes second leaves the memory as it is
-// and adds to it next time.
+// and adds to it next time. A home that cannot be written (a rescue system) remembers nothing new.
 Result<> remember(LocalFolder& folder, const std::vector<Snapshot>& snapshots) {
   auto lock = folder.lock("known-heads.lock");
-  if (!lock)
-    return lock.error().code == Code::conflict ? Result<>()
-                                               : std::unexpected(std::move(lock).error());
+  if (!lock && (lock.error().code == Code::conflict || lock.error().code == Code::denied))
+    return {};
+  if (!lock) return std::unexpected(std::move(lock).error());
   HF_ASSIGN(KnownHeads known, read_known(folder));
   bool changed = false;
   for (const Snapshot& s : snapshots) {
@@ -149,51 +150,37 @@ Result<std::unique_ptr<Repository>> Repository::open(RepositoryParts parts) {
   return repository;
 }
 
+// While another device, or another process of this home, goes on putting heads, a listing may show
+// the later of two and not the earlier, so an alarm is looked at again before it is raised.
 Result<HeadList> Repository::heads() {
-  std::vector<std::string> names;
-  HF_TRY(list_at_most(parts_.store, "heads/", parts_.list_limits.heads,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        HF_ASSIGN(const HeadName name, parse_head_name(info.name));
-                        if (name.kind == HeadName::Kind::head) names.push_back(info.name);
-                        return {};
-                      }));
-  HeadList list;
-  std::set<std::pair<DeviceId, std::uint64_t>> damaged;
-  for (const std::string& name : names) {
-    auto object = parts_.store.get(name, kHeadObjectMax);
-    if (!object && object.error().code != Code::corrupt)
-      return wrap(std::move(object).error(), name);
-    auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
-                       : std::unexpected(object.error());
-    if (head) {
-      HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
-      list.snapshots.push_back(std::move(*head));
-    } else {
-      const HeadName parsed = *parse_head_name(name);
-      damaged.emplace(parsed.device, parsed.number);
-      list.damaged.push_back(head.error().what);
-    }
+  constexpr int looks = 3;
+  for (int look = 1;; ++look) {
+    auto list = read_heads();
+    if (!list && list.error().code == Code::alarm && look < looks) continue;
+    return list;
   }
-  std::ranges::sort(list.snapshots, {},
-                    [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
-  HF_TRY(check_remembered(list, damaged));
-  HF_TRY(remember(parts_.state, list.snapshots));
-  return list;
 }
 
-// Each device's heads form a sequence by number and previous id; what this home saw must be in it.
-Result<> Repository::check_remembered(const HeadList& list,
-                                      const std::set<std::pair<DeviceId, std::uint64_t>>& damaged) {
-  std::map<std::pair<DeviceId, std::uint64_t>, SnapshotId> at;
-  std::map<DeviceId, std::uint64_t> newest;
-  for (const auto& [device, number] : damaged) newest[device] = std::max(newest[device], number);
+namespace {
+
+using HeadNumber = std::pair<DeviceId, std::uint64_t>;
+
+std::unexpected<Error> fork_alarm(const Snapshot& head) {
+  return fail(Code::alarm,
+              fmt::format("heads of device {} fork: head {} does not follow the head {} that is "
+                          "there",
+                          head.device.hex(), head.number, head.previous_number));
+}
+
+// Each device's heads form a sequence by number and previous id.
+Result<> check_sequences(const HeadList& list, const std::map<HeadNumber, SnapshotId>& at,
+                         const std::set<HeadNumber>& damaged) {
+  std::set<HeadNumber> followed;
   for (const Snapshot& s : list.snapshots) {
-    at[{s.device, s.number}] = s.id;
-    newest[s.device] = std::max(newest[s.device], s.number);
-  }
-  for (const Snapshot& s : list.snapshots) {
-    const std::pair before{s.device, s.previous_number};
-    if (s.previous_number == 0 || damaged.contains(before)) continue;
+    const HeadNumber before{s.device, s.previous_number};
+    if (s.previous_number == 0) continue;
+    if (!followed.insert(before).second) return fork_alarm(s);
+    if (damaged.contains(before)) continue;
     const auto found = at.find(before);
     if (found == at.end())
       return fail(
@@ -201,13 +188,17 @@ Result<> Repository::check_remembered(const HeadList& list,
           fmt::format(
               "head {} of device {} is missing: the store does not show it, and head {} follows it",
               s.previous_number, s.device.hex(), s.number));
-    if (found->second != s.previous)
-      return fail(
-          Code::alarm,
-          fmt::format("heads of device {} fork: head {} does not follow the head {} that is there",
-                      s.device.hex(), s.number, s.previous_number));
+    if (found->second != s.previous) return fork_alarm(s);
   }
-  HF_ASSIGN(const KnownHeads known, read_known(parts_.state));
+  return {};
+}
+
+// What this home saw must be in what the store shows.
+Result<> check_known(const KnownHeads& known, const std::map<HeadNumber, SnapshotId>& at,
+                     const std::set<HeadNumber>& damaged) {
+  std::map<DeviceId, std::uint64_t> newest;
+  for (const auto& [device, number] : damaged) newest[device] = std::max(newest[device], number);
+  for (const auto& [head, id] : at) newest[head.first] = std::max(newest[head.first], head.second);
   for (const auto& [device, head] : known) {
     const auto seen = newest.find(device);
     const std::uint64_t now = seen == newest.end() ? 0 : seen->second;
@@ -227,6 +218,45 @@ Result<> Repository::check_remembered(const HeadList& list,
                                            head.number, device.hex()));
   }
   return {};
+}
+
+}  // namespace
+
+Result<HeadList> Repository::read_heads() {
+  // Before the listing: what another process of this home adds meanwhile need not be in it.
+  HF_ASSIGN(const KnownHeads known, read_known(parts_.state));
+  std::vector<std::string> names;
+  HF_TRY(list_at_most(parts_.store, "heads/", parts_.list_limits.heads,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto name = parse_head_name(info.name);
+                        if (name && name->kind == HeadName::Kind::head) names.push_back(info.name);
+                        return {};
+                      }));
+  HeadList list;
+  std::set<HeadNumber> damaged;
+  std::map<HeadNumber, SnapshotId> at;
+  for (const std::string& name : names) {
+    auto object = parts_.store.get(name, kHeadObjectMax);
+    if (!object && object.error().code != Code::corrupt)
+      return wrap(std::move(object).error(), name);
+    auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
+                       : std::unexpected(object.error());
+    if (head) {
+      HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
+      at[{head->device, head->number}] = head->id;
+      list.snapshots.push_back(std::move(*head));
+    } else {
+      const HeadName parsed = *parse_head_name(name);
+      damaged.emplace(parsed.device, parsed.number);
+      list.damaged.push_back(head.error().what);
+    }
+  }
+  std::ranges::sort(list.snapshots, {},
+                    [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
+  HF_TRY(check_sequences(list, at, damaged));
+  HF_TRY(check_known(known, at, damaged));
+  HF_TRY(remember(parts_.state, list.snapshots));
+  return list;
 }
 
 Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
@@ -282,7 +312,9 @@ Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, c
   for (const IndexedPack& pack : index_->packs())
     if (!counted.contains(pack.pack)) stray.push_back(pack.pack);
   if (!stray.empty()) HF_TRY(index_->remove_packs(stray));
-  if (added) HF_TRY(index_->flush());
+  // A cache that cannot be written (read-only, full) costs time, not the command.
+  if (added) [[maybe_unused]]
+    const auto flushed = index_->flush();
   return damaged;
 }
 
@@ -302,12 +334,78 @@ Result<std::vector<IndexedPack>> Repository::read_journal() {
   return packs;
 }
 
-Result<std::unordered_set<ObjectHash, IdHash>> Repository::sample_other_devices(
+namespace {
+
+Result<std::set<ObjectHash>> read_damaged(LocalFolder& folder) {
+  HF_ASSIGN(const auto lines, read_lines(folder, kDamagedPacks));
+  std::set<ObjectHash> packs;
+  for (const auto& words : lines) {
+    const auto pack = ObjectHash::parse(words.empty() ? "" : words[0]);
+    if (!pack || words.size() != 1) return bad_state(folder, kDamagedPacks);
+    packs.insert(*pack);
+  }
+  return packs;
+}
+
+}  // namespace
+
+Result<> Repository::note_damaged(const std::vector<ObjectHash>& damaged,
+                                  const std::vector<ObjectHash>& whole) {
+  HF_ASSIGN(std::set<ObjectHash> packs, read_damaged(parts_.state));
+  const std::set<ObjectHash> before = packs;
+  for (const ObjectHash& pack : whole) packs.erase(pack);
+  packs.insert(damaged.begin(), damaged.end());
+  if (packs == before) return {};
+  std::string text;
+  for (const ObjectHash& pack : packs) text += pack.hex() + "\n";
+  auto written = parts_.state.replace(kDamagedPacks, as_bytes(text));
+  // A home that cannot be written makes no backups either.
+  return written || written.error().code != Code::denied ? written : Result<>();
+}
+
+// A cache that names packs that are gone would let new snapshots rest on nothing.
+Result<> Repository::forget_missing_packs(std::vector<std::string>& warnings) {
+  std::vector<IndexedPack> packs = index_->packs();
+  std::ranges::sort(packs, {}, &IndexedPack::pack);
+  std::vector<bool> there(packs.size());
+  HF_TRY(list_at_most(
+      parts_.store, "packs/", parts_.list_limits.packs, [&](const ObjectInfo& info) -> Result<> {
+        const auto name = parse_pack_name(info.name);
+        if (!name) return {};
+        const auto at = std::ranges::lower_bound(packs, *name, {}, &IndexedPack::pack);
+        if (at != packs.end() && at->pack == *name && at->size == info.size)
+          there[static_cast<std::size_t>(at - packs.begin())] = true;
+        return {};
+      }));
+  std::vector<ObjectHash> gone;
+  for (std::size_t i = 0; i < packs.size(); ++i)
+    if (!there[i]) gone.push_back(packs[i].pack);
+  if (gone.empty()) return {};
+  warnings.push_back(fmt::format(
+      "{} packs of earlier snapshots are missing in the store or cut off, such as {}: what was in "
+      "them is stored again as far as it is still on this machine; run 'holdfast check'",
+      gone.size(), gone.front().hex()));
+  return index_->remove_packs(gone);
+}
+
+Result<std::unordered_set<ObjectHash, IdHash>> Repository::unreliable_packs(
     std::vector<std::string>& warnings) {
+  HF_TRY(forget_missing_packs(warnings));
+  HF_ASSIGN(const std::set<ObjectHash> damaged, read_damaged(parts_.state));
+  std::unordered_set<ObjectHash, IdHash> unreliable(damaged.begin(), damaged.end());
+  if (!damaged.empty())
+    warnings.push_back(fmt::format(
+        "a check found {} damaged packs, such as {}: nothing is deduplicated against them",
+        damaged.size(), damaged.begin()->hex()));
+  HF_TRY(sample_other_devices(unreliable, warnings));
+  return unreliable;
+}
+
+Result<> Repository::sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
+                                          std::vector<std::string>& warnings) {
   std::map<DeviceId, std::vector<IndexedPack>> by_device;
   for (const IndexedPack& pack : index_->packs())
     if (pack.device != parts_.device) by_device[pack.device].push_back(pack);
-  std::unordered_set<ObjectHash, IdHash> distrusted;
   FrameReader frames(parts_.keys);
   for (const auto& [device, packs] : by_device) {
     const std::string file = "sampled-" + device.hex();
@@ -331,9 +429,9 @@ Result<std::unordered_set<ObjectHash, IdHash>> Repository::sample_other_devices(
         "device {} wrote packs that do not hold what they say: nothing is deduplicated against "
         "them; run 'holdfast check --read-data'",
         device.hex()));
-    for (const IndexedPack& pack : packs) distrusted.insert(pack.pack);
+    for (const IndexedPack& pack : packs) unreliable.insert(pack.pack);
   }
-  return distrusted;
+  return {};
 }
 
 Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
@@ -345,12 +443,8 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   if (!lock) return wrap(std::move(lock).error(), "another backup of this home is running");
   std::unique_ptr<Session> session(new Session(repository, std::move(*lock)));
   HF_ASSIGN(SessionState state, read_session(parts.state));
-  const Snapshot* newest = nullptr;
-  for (const Snapshot& s : heads.snapshots)
-    if (s.device == parts.device && (newest == nullptr || s.number > newest->number)) newest = &s;
-  if (newest != nullptr) {
-    session->previous_ = newest->id;
-    session->previous_number_ = newest->number;
+  HF_TRY(session->find_newest(heads));
+  if (const auto& newest = session->newest_) {
     const bool ours = newest->number == state.number && newest->session_nonce == state.nonce;
     if (newest->number > state.number || (newest->number == state.number && !ours))
       return copied_home(fmt::format(
@@ -359,7 +453,7 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   }
   if (!state.running) {
     state = {.running = true,
-             .number = std::max(state.number, session->previous_number_) + 1,
+             .number = std::max(state.number, session->newest_ ? session->newest_->number : 0) + 1,
              .nonce = {}};
     parts.random.fill(state.nonce.bytes);
     HF_TRY(parts.state.remove(kJournal));
@@ -374,6 +468,30 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   HF_TRY(session->put_generation_record());
   HF_TRY(session->load_journal());
   return session;
+}
+
+// `heads` were read before this process had the lock: another one may have ended a session since.
+Result<> Session::find_newest(const HeadList& heads) {
+  const RepositoryParts& parts = repository_.parts();
+  for (const Snapshot& s : heads.snapshots)
+    if (s.device == parts.device && (!newest_ || s.number > newest_->number)) newest_ = s;
+  std::string name;
+  std::uint64_t number = newest_ ? newest_->number : 0;
+  const std::string folder = fmt::format("heads/{}/", parts.device.hex());
+  HF_TRY(list_at_most(parts.store, folder, parts.list_limits.heads,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto parsed = parse_head_name(info.name);
+                        if (!parsed || parsed->kind != HeadName::Kind::head) return {};
+                        if (parsed->number <= number) return {};
+                        number = parsed->number;
+                        name = info.name;
+                        return {};
+                      }));
+  if (name.empty()) return {};
+  HF_ASSIGN(const Bytes object, parts.store.get(name, kHeadObjectMax));
+  auto head = open_head(object, name, parts.keys, parts.devices);
+  if (head) newest_ = std::move(*head);
+  return {};  // a damaged head was named when all were read
 }
 
 Result<> Session::put_open_record() {
@@ -392,9 +510,22 @@ Result<> Session::put_open_record() {
   return {};
 }
 
+namespace {
+
+// "gc/", 16 hexadecimal digits, and what may follow: reserved.
+bool is_collection_record(std::string_view name) {
+  constexpr std::size_t digits = 16;
+  name.remove_prefix(3);
+  return name.size() >= digits &&
+         name.substr(0, digits).find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
 Result<> Session::put_generation_record() {
   const RepositoryParts& parts = repository_.parts();
   HF_TRY(parts.store.list("gc/", [](const ObjectInfo& info) -> Result<> {
+    if (!is_collection_record(info.name)) return {};
     return fail(Code::denied,
                 fmt::format("{}: the repository was collected by a newer version; update holdfast",
                             escaped(info.name)));
@@ -434,7 +565,8 @@ Result<> Session::journal(const IndexedPack& pack) {
                                      pack.size)));
 }
 
-Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> packs) {
+Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> packs,
+                                 std::vector<std::string>& warnings) {
   const RepositoryParts& parts = repository_.parts();
   packs.insert(packs.end(), earlier_.begin(), earlier_.end());
   std::ranges::sort(packs, {}, &IndexedPack::pack);
@@ -453,8 +585,10 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   }
   snapshot.device = record_.device;
   snapshot.number = record_.number;
-  snapshot.previous = previous_;
-  snapshot.previous_number = previous_number_;
+  if (newest_) {
+    snapshot.previous = newest_->id;
+    snapshot.previous_number = newest_->number;
+  }
   snapshot.session_nonce = record_.nonce;
   snapshot.epoch = parts.keys.newest;
   snapshot.chain_position = parts.chain_position;
@@ -466,12 +600,20 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
         fmt::format("session {} of this device was ended by somebody else", record_.number));
   HF_TRY(std::move(put));
   snapshot.id = head.id;
+  if (auto noted = note_end(snapshot); !noted)
+    warnings.push_back(fmt::format("the snapshot stands, but this home could not note it: {}",
+                                   noted.error().what));
+  return snapshot;
+}
+
+// What is lost here is found again by the next run: the head's nonce tells that it is this home's.
+Result<> Session::note_end(const Snapshot& snapshot) {
+  const RepositoryParts& parts = repository_.parts();
   HF_TRY(write_session(parts.state,
                        {.running = false, .number = record_.number, .nonce = record_.nonce}));
   HF_TRY(parts.state.remove(kJournal));
   HF_TRY(remember(parts.state, {snapshot}));
-  HF_TRY(repository_.index().flush());
-  return snapshot;
+  return repository_.index().flush();
 }
 
 }  // namespace holdfast

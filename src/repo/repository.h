@@ -62,7 +62,8 @@ class Repository {
 
   // Reads and verifies every head, compares with what this home remembers and remembers the new
   // ones. Code::alarm: a head that was seen is gone, older or another (rollback, fork), or a head
-  // is missing in a device's sequence.
+  // is missing in a device's sequence. Names that no head can have are passed over: something else
+  // may sync the folder and leave its own there.
   Result<HeadList> heads();
   // Brings the local index up to date with the packs that accepted heads list. `heads` from
   // heads(). A pack whose table cannot be read is named in the result and left out.
@@ -73,16 +74,22 @@ class Repository {
   [[nodiscard]] NodeSource& nodes() { return *nodes_; }     // thread-safe
   [[nodiscard]] const RepositoryParts& parts() const { return parts_; }
 
-  // Packs of devices other than this one, of which a random sample did not hold what their tables
-  // say: nothing may be deduplicated against them. `warnings` names the devices.
-  Result<std::unordered_set<ObjectHash, IdHash>> sample_other_devices(
+  // Packs that nothing may be deduplicated against: those of other devices of which a random sample
+  // did not hold what their tables say, and those that a check found damaged. Packs that the store
+  // does not list any more are forgotten. `warnings` names all of that.
+  Result<std::unordered_set<ObjectHash, IdHash>> unreliable_packs(
       std::vector<std::string>& warnings);
+  // What a check found, for unreliable_packs(): of the packs that it read whole.
+  Result<> note_damaged(const std::vector<ObjectHash>& damaged,
+                        const std::vector<ObjectHash>& whole);
 
  private:
   friend class Session;
   explicit Repository(RepositoryParts parts);
-  Result<> check_remembered(const HeadList& list,
-                            const std::set<std::pair<DeviceId, std::uint64_t>>& damaged);
+  Result<HeadList> read_heads();
+  Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
+                                std::vector<std::string>& warnings);
+  Result<> forget_missing_packs(std::vector<std::string>& warnings);
   Result<std::vector<ListedPack>> read_list(const PackListRef& ref);
   Result<std::vector<IndexedPack>> read_journal();
   RepositoryParts parts_;
@@ -106,19 +113,22 @@ class Session {
   // Packs that an interrupted run of this session put before.
   [[nodiscard]] const std::vector<IndexedPack>& earlier_packs() const { return earlier_; }
   // Puts the lists, then the head; fills in what the session knows (device, number, previous,
-  // nonce, epoch, lists). The snapshot stands when this is Ok, and not otherwise.
-  Result<Snapshot> commit(Snapshot snapshot, std::vector<IndexedPack> packs);
+  // nonce, epoch, lists). The snapshot stands when this is Ok, and not otherwise; what the home
+  // could not note after that is in `warnings`, and is made good by the next run.
+  Result<Snapshot> commit(Snapshot snapshot, std::vector<IndexedPack> packs,
+                          std::vector<std::string>& warnings);
 
  private:
   Session(Repository& repository, std::unique_ptr<LocalLock> lock);
+  Result<> find_newest(const HeadList& heads);
   Result<> put_open_record();
   Result<> put_generation_record();
   Result<> load_journal();
+  Result<> note_end(const Snapshot& snapshot);
   Repository& repository_;
   std::unique_ptr<LocalLock> lock_;
   SessionRecord record_;
-  SnapshotId previous_;
-  std::uint64_t previous_number_ = 0;
+  std::optional<Snapshot> newest_;  // of this device
   std::vector<IndexedPack> earlier_;
   std::mutex mutex_;
 };

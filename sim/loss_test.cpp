@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ways to lose a backup without anybody noticing, each played once: what a snapshot rests on is
+// gone or bad, what it compares with lies, what happens beside it.
+#include <gtest/gtest.h>
+
+#include "machine.h"
+#include "repo/check.h"
+#include "store/memory_store.h"
+
+namespace holdfast::sim {
+namespace {
+
+std::vector<std::string> names(ObjectStore& store, std::string_view prefix) {
+  std::vector<std::string> out;
+  EXPECT_TRUE(store.list(prefix, [&](const ObjectInfo& info) -> Result<> {
+    out.push_back(info.name);
+    return {};
+  }));
+  return out;
+}
+
+void flip(MemoryStore& store, const std::string& name) {
+  Bytes bytes = *store.get(name, 1U << 30);
+  bytes[100] ^= std::byte{1};
+  store.overwrite(name, bytes);
+}
+
+std::vector<std::string> data_packs(Machine& machine, ObjectStore& store) {
+  const auto client = *machine.open(store);
+  std::vector<std::string> out;
+  const auto heads = client->repository().heads();
+  EXPECT_TRUE(client->repository().sync_index(*heads, Stop()));
+  for (const IndexedPack& pack : client->repository().index().packs())
+    if (pack.type == ObjectType::data_pack) out.push_back(pack_name(pack.pack));
+  return out;
+}
+
+void expect_restores(Machine& machine, ObjectStore& store, const Result<Snapshot>& snapshot,
+                     const SimTree& tree) {
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  const auto client = *machine.open(store);
+  const auto heads = client->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  ASSERT_TRUE(client->repository().sync_index(*heads, Stop()));
+  const auto back = read_back(client->repository(), *snapshot);
+  ASSERT_TRUE(back) << back.error().what;
+  EXPECT_EQ(*back, tree);
+}
+
+class Loss : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    SeededRandom random(77);
+    machine.tree = make_tree(random, 12);
+    ASSERT_TRUE(machine.init(store));
+  }
+  MemoryStore store;
+  Machine machine{77, "m"};
+};
+
+// A clock that keeps whole seconds: a change in the second of the last backup shows in no time.
+TEST_F(Loss, a_change_within_the_tick_of_a_coarse_clock_is_seen) {
+  const std::int64_t before = machine.clock.now_ns;
+  const std::int64_t delay = machine.backup(store)->started.ns - before;
+  const std::int64_t second = (machine.clock.now_ns + delay) / 1'000'000'000 - 1;
+  SimFile& file = machine.tree["coarse"];
+  file = {"AAAA", static_cast<std::uint64_t>(second - 1'000'000'000), 1000, 0};
+  ASSERT_TRUE(machine.backup(store));
+  file.content = "BBBB";
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, unchanged_files_do_not_rest_on_another_devices_bad_packs) {
+  Machine other(78, "other");
+  other.tree = machine.tree;
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  ASSERT_TRUE(other.backup(store));
+  ASSERT_TRUE(machine.backup(store));  // deduplicates against the other's packs
+  // More than was sampled last time, so that they are sampled again.
+  other.tree["more"] = {"something new", 1, 1000};
+  ASSERT_TRUE(other.backup(store));
+  for (const std::string& name : data_packs(other, store)) flip(store, name);
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, a_pack_that_the_store_lost_is_stored_again) {
+  ASSERT_TRUE(machine.backup(store));
+  for (const std::string& name : data_packs(machine, store)) ASSERT_TRUE(store.remove(name));
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+  ASSERT_TRUE(machine.backup(store));
+  for (const std::string& name : names(store, "packs/")) ASSERT_TRUE(store.remove(name));
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, a_pack_that_a_check_found_bad_is_stored_again) {
+  ASSERT_TRUE(machine.backup(store));
+  const auto packs = data_packs(machine, store);
+  ASSERT_FALSE(packs.empty());
+  flip(store, packs[0]);
+  const auto check_all = [&] {
+    const auto client = *machine.open(store);
+    CheckProgress progress;
+    CheckOptions options;
+    options.read_data_percent = 100;
+    return holdfast::check(client->repository(), options, progress, Stop())->damage.size();
+  };
+  EXPECT_GT(check_all(), 0U);
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+  const std::size_t stored = names(store, "packs/").size();
+  flip(store, packs[0]);  // it was put right
+  EXPECT_EQ(check_all(), 0U);
+  ASSERT_TRUE(machine.backup(store));
+  EXPECT_EQ(names(store, "packs/").size(), stored) << "nothing new to store";
+}
+
+// Two runs of one home: the second read the heads before the first one put its own.
+TEST_F(Loss, ENG_02_a_run_that_waited_for_another_one_follows_its_head) {
+  ASSERT_TRUE(machine.backup(store));
+  const auto early = *machine.open(store);
+  const auto stale = early->repository().heads();
+  ASSERT_TRUE(stale);
+  ASSERT_TRUE(machine.backup(store));
+  const auto session = Session::begin(early->repository(), *stale);
+  ASSERT_TRUE(session) << session.error().what;
+  std::vector<std::string> warnings;
+  Snapshot snapshot = stale->snapshots[0];
+  snapshot.lists.clear();
+  ASSERT_TRUE((*session)->commit(snapshot, {}, warnings));
+  EXPECT_TRUE(warnings.empty());
+  const auto heads = (*machine.open(store))->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  ASSERT_EQ(heads->snapshots.size(), 3U);
+  for (const std::uint64_t number : {1U, 2U}) {
+    MemoryStore cut;
+    for (const std::string& name : names(store, ""))
+      if (name != head_name((*machine.open(store))->device().id, number))
+        cut.overwrite(name, *store.get(name, 1U << 30));
+    Machine fresh(79, "fresh");
+    const auto seen = fresh.recover(cut, *machine.paper);
+    const auto client = fresh.open(cut);
+    ASSERT_TRUE(seen && client);
+    const auto refused = (*client)->repository().heads();
+    ASSERT_FALSE(refused) << "head " << number << " was dropped unnoticed";
+    EXPECT_EQ(refused.error().code, Code::alarm);
+  }
+}
+
+// The home remembers a head that was put after this listing began.
+class PutsWhileListing : public ObjectStore {
+ public:
+  explicit PutsWhileListing(ObjectStore& inner) : inner_(inner) {}
+  std::function<void()> meanwhile;
+  Result<> put(std::string_view name, ByteSpan bytes) override { return inner_.put(name, bytes); }
+  Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
+    return inner_.get(name, size_max);
+  }
+  Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override {
+    return inner_.get_range(name, offset, out);
+  }
+  Result<std::uint64_t> size(std::string_view name) override { return inner_.size(name); }
+  Result<> list(std::string_view prefix,
+                const std::function<Result<>(const ObjectInfo&)>& visit) override {
+    auto done = inner_.list(prefix, visit);
+    if (prefix == "heads/" && meanwhile) std::exchange(meanwhile, nullptr)();
+    return done;
+  }
+  Result<> remove(std::string_view name) override { return inner_.remove(name); }
+
+ private:
+  ObjectStore& inner_;
+};
+
+TEST_F(Loss, a_head_that_is_put_while_heads_are_read_is_no_alarm) {
+  ASSERT_TRUE(machine.backup(store));
+  PutsWhileListing busy(store);
+  const auto client = *machine.open(busy);
+  busy.meanwhile = [&] { ASSERT_TRUE(machine.backup(store)); };
+  const auto heads = client->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  EXPECT_FALSE(busy.meanwhile);
+}
+
+// Files that only look unchanged, in the words of another device of the same host name and paths.
+TEST_F(Loss, another_devices_snapshot_is_never_what_a_backup_compares_with) {
+  Machine other(80, "m");
+  for (const auto& [path, file] : machine.tree)
+    other.tree[path] = {std::string(file.content.size(), '#'), file.version, file.uid};
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  ASSERT_TRUE(other.backup(store));
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, what_something_else_left_in_the_folders_hinders_nobody) {
+  ASSERT_TRUE(machine.backup(store));
+  const std::string device = (*machine.open(store))->device().id.hex();
+  for (const std::string& name : {"heads/thumbs.db", "heads/d/x", "chain/readme.txt", "gc/readme",
+                                  "packs/index.html", "lists/.stfolder"})
+    store.overwrite(name, as_bytes("x"));
+  store.overwrite("heads/" + device + "/0000000000000001.sync-conflict-1", as_bytes("x"));
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+  store.overwrite("gc/0000000000000001", as_bytes("x"));
+  const auto refused = machine.backup(store);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("update holdfast"), std::string::npos);
+}
+
+TEST_F(Loss, a_home_that_is_full_once_the_head_stands_does_not_call_it_a_failure) {
+  ASSERT_TRUE(machine.backup(store));
+  bool full = false;
+  const auto fault = [&](std::string_view, std::string_view) -> Result<> {
+    if (names(store, "heads/").size() > 3) full = true;  // head, .open, .gen, and the next three
+    if (!full || names(store, "heads/").size() < 6) return {};
+    return fail(Code::full, "no space left");
+  };
+  machine.state.set_fault(fault);
+  machine.cache.set_fault(fault);
+  machine.tree["new"] = {"new", 5, 1000};
+  const auto snapshot = machine.backup(store);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  machine.state.set_fault({});
+  machine.cache.set_fault({});
+  expect_restores(machine, store, snapshot, machine.tree);
+  machine.tree["newer"] = {"newer", 6, 1000};
+  expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, a_home_that_cannot_be_written_can_still_read) {
+  const auto snapshot = machine.backup(store);
+  const auto fault = [](std::string_view, std::string_view) -> Result<> {
+    return fail(Code::denied, "read-only");
+  };
+  machine.state.set_fault(fault);
+  machine.cache.set_fault(fault);
+  expect_restores(machine, store, snapshot, machine.tree);
+}
+
+}  // namespace
+}  // namespace holdfast::sim

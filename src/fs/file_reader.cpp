@@ -92,7 +92,7 @@ std::expected<ReadPiece, int> FileReader::read(MutableByteSpan buffer) {
 bool FileReader::changed(const struct stat& now) const {
   return now.st_size != at_open_.st_size || !same_time(now.st_mtim, at_open_.st_mtim) ||
          !same_time(now.st_ctim, at_open_.st_ctim) ||
-         position_ != size_ && (size_ != 0 || position_ == kUnsizedMax);
+         (size_ == 0 ? position_ == kUnsizedMax : position_ != size_);
 }
 
 }  // namespace holdfast

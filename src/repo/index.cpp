@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How segments come and go. Everything that changes the index holds `change_` for as long as it
 // takes, and `mutex_` only to swap in the result; a lookup holds `mutex_` shared. One process at a
-// time writes to the folder: a second one reads it and keeps what it adds in memory.
+// time writes to the folder, for as long as a Burst of changes takes; it first takes over what
+// others wrote since. Meanwhile others keep what they add in memory.
 #include "repo/index.h"
 
 #include <fmt/format.h>
@@ -61,11 +62,10 @@ SegmentInput input_of(const Segment& segment) {
 
 class TieredIndex final : public Index {
  public:
-  TieredIndex(LocalFolder& folder, const RepositoryId& repository, const IndexLimits& limits,
-              std::unique_ptr<LocalLock> lock)
-      : folder_(folder), repository_(repository), limits_(limits), lock_(std::move(lock)) {}
+  TieredIndex(LocalFolder& folder, const RepositoryId& repository, const IndexLimits& limits)
+      : folder_(folder), repository_(repository), limits_(limits) {}
 
-  Result<> load();
+  Result<> open();
 
   bool contains(const ChunkId& id) override;
   std::optional<ChunkPlace> find(const ChunkId& id) override;
@@ -78,10 +78,31 @@ class TieredIndex final : public Index {
   std::uint64_t chunk_count() override;
 
  private:
+  // What the folder holds.
+  struct View {
+    Segments segments;
+    PackSet removed;  // packs of which segments may still have records
+  };
+  // The right to write, and what is there by now; change_ is held. Where the folder is another's or
+  // read-only, writable() stays false.
+  class Burst {
+   public:
+    static Result<std::unique_ptr<Burst>> begin(TieredIndex& index);
+    ~Burst() { index_.lock_.reset(); }
+    Burst(const Burst&) = delete;
+    Burst& operator=(const Burst&) = delete;
+
+   private:
+    explicit Burst(TieredIndex& index) : index_(index) {}
+    TieredIndex& index_;
+  };
   [[nodiscard]] bool writable() const { return lock_ != nullptr; }
-  Result<bool> load_removed();
-  Result<bool> load_segments(bool trusted);
-  Result<bool> load_segment(const SegmentName& name);
+  Result<> take_lock();
+  Result<> load();
+  Result<std::optional<View>> read_view();
+  Result<bool> load_removed(View& view);
+  Result<bool> load_segments(View& view, bool trusted);
+  Result<bool> load_segment(View& view, const SegmentName& name);
   Result<> drop_replaced();
 
   // `found(record, segment, position)`, with null for the table, while the lock is held. True: it
@@ -106,7 +127,7 @@ class TieredIndex final : public Index {
   LocalFolder& folder_;
   const RepositoryId repository_;
   const IndexLimits limits_;
-  const std::unique_ptr<LocalLock> lock_;
+  std::unique_ptr<LocalLock> lock_;  // of a burst
 
   std::mutex change_;
   std::shared_mutex mutex_;
@@ -114,60 +135,103 @@ class TieredIndex final : public Index {
   std::vector<SegmentPack> new_packs_;  // of table_
   std::unordered_map<ObjectHash, std::uint32_t, IdHash> new_numbers_;
   Segments segments_;
-  PackSet removed_;  // packs of which segments may still have records
+  PackSet removed_;    // packs of which segments may still have records
+  PackSet unwritten_;  // as removed_, when it could not be written
   std::uint64_t next_number_ = 1;
   bool leftovers_ = false;  // a file that should be gone may still be there
 };
 
 // ---- opening
 
+Result<> TieredIndex::open() {
+  const std::lock_guard change(change_);
+  HF_TRY(take_lock());
+  auto loaded = load();
+  if (loaded) loaded = drop_replaced();
+  lock_.reset();
+  return loaded;
+}
+
+Result<> TieredIndex::take_lock() {
+  auto lock = folder_.lock(kLockName);
+  if (lock)
+    lock_ = std::move(*lock);
+  else if (lock.error().code != Code::conflict && lock.error().code != Code::denied)
+    return std::unexpected(std::move(lock).error());
+  return {};
+}
+
+Result<std::unique_ptr<TieredIndex::Burst>> TieredIndex::Burst::begin(TieredIndex& index) {
+  HF_TRY(index.take_lock());
+  std::unique_ptr<Burst> burst(new Burst(index));
+  if (!index.writable()) return burst;
+  HF_TRY(index.load());
+  if (!index.unwritten_.empty()) HF_TRY(index.write_removed(index.removed_));
+  return burst;
+}
+
 Result<> TieredIndex::load() {
   // The writer may merge while a reader opens: then files vanish between list and map.
   for (int tries = 0; tries < kListTries; ++tries) {
-    segments_.clear();
-    HF_ASSIGN(const bool trusted, load_removed());
-    HF_ASSIGN(const bool complete, load_segments(trusted));
-    if (complete) return drop_replaced();
+    HF_ASSIGN(auto view, read_view());
+    if (!view) continue;
+    const std::lock_guard lock(mutex_);
+    segments_ = std::move(view->segments);
+    removed_ = std::move(view->removed);
+    removed_.insert(unwritten_.begin(), unwritten_.end());
+    return {};
   }
   return fail(Code::unavailable,
               fmt::format("index {}: it changes all the time; try again", folder_.where()));
 }
 
+Result<std::optional<TieredIndex::View>> TieredIndex::read_view() {
+  View view;
+  HF_ASSIGN(const bool trusted, load_removed(view));
+  HF_ASSIGN(const bool complete, load_segments(view, trusted));
+  return complete ? std::optional(std::move(view)) : std::nullopt;
+}
+
 // False: it is damaged, so that no segment can be trusted: packs that are gone would count as
 // there, and new snapshots would rest on them.
-Result<bool> TieredIndex::load_removed() {
-  removed_.clear();
+Result<bool> TieredIndex::load_removed(View& view) {
   auto bytes = folder_.read(kRemovedName, kRemovedSizeMax);
   if (!bytes && bytes.error().code == Code::not_found) return true;
   if (!bytes && bytes.error().code != Code::corrupt) return std::unexpected(bytes.error());
   auto removed = bytes ? decode_removed(repository_, *bytes) : std::nullopt;
   if (!removed) return false;
-  removed_ = std::move(*removed);
+  view.removed = std::move(*removed);
   return true;
 }
 
 // False: a segment vanished meanwhile.
-Result<bool> TieredIndex::load_segments(bool trusted) {
+Result<bool> TieredIndex::load_segments(View& view, bool trusted) {
   HF_ASSIGN(const auto files, folder_.list(""));
   for (const std::string& file : files) {
     const auto name = SegmentName::parse(file);
     if (name) next_number_ = std::max(next_number_, name->number + 1);
     if (name && trusted) {
-      HF_ASSIGN(const bool there, load_segment(*name));
+      HF_ASSIGN(const bool there, load_segment(view, *name));
       if (!there) return false;
     } else if (file.ends_with(".seg") && writable()) {
       HF_TRY(folder_.remove(file));
     }
   }
   if (!trusted && writable()) HF_TRY(folder_.remove(kRemovedName));
-  std::ranges::sort(segments_, std::greater(), [](const auto& s) { return s->name().number; });
+  std::ranges::sort(view.segments, std::greater(), [](const auto& s) { return s->name().number; });
   return true;
 }
 
-Result<bool> TieredIndex::load_segment(const SegmentName& name) {
+Result<bool> TieredIndex::load_segment(View& view, const SegmentName& name) {
+  const auto known = std::ranges::find_if(
+      segments_, [&](const auto& s) { return s->name() == name && !s->lies(); });
+  if (known != segments_.end()) {
+    view.segments.push_back(*known);
+    return true;
+  }
   auto segment = Segment::open(folder_, name, repository_);
   if (segment) {
-    segments_.push_back(std::move(*segment));
+    view.segments.push_back(std::move(*segment));
     return true;
   }
   if (segment.error().code == Code::not_found) return false;
@@ -235,7 +299,10 @@ bool TieredIndex::lookup(const ChunkId& id, Found&& found) {
   }
   if (lie_met) {
     const std::lock_guard change(change_);
+    // Where the folder cannot be written, the next process meets the lie again.
+    [[maybe_unused]] const auto locked = take_lock();
     drop_liars();
+    lock_.reset();
   }
   return there;
 }
@@ -244,7 +311,6 @@ void TieredIndex::drop_liars() {
   Segments lying;
   std::ranges::copy_if(segments_, std::back_inserter(lying), &Segment::lies);
   replace_segments(lying, nullptr);
-  // Where this fails, the next process meets the lie again.
   for (const auto& segment : lying)
     if (!writable() || !folder_.remove(segment->name().text())) leftovers_ = true;
 }
@@ -306,6 +372,7 @@ Result<> TieredIndex::add(const PackTable& table) {
   const std::lock_guard change(change_);
   if (known(table.pack)) return {};
   if (removed_.contains(table.pack)) {
+    HF_ASSIGN(const auto burst, Burst::begin(*this));
     PackSet removed = removed_;
     removed.erase(table.pack);
     HF_TRY(write_removed(std::move(removed)));
@@ -316,7 +383,11 @@ Result<> TieredIndex::add(const PackTable& table) {
       new_packs_.size() >= limits_.table_chunks_max) {
     // A cache that cannot be written does not stop anybody while there is room in memory.
     auto flushed = flush_table();
-    if (!flushed && table_.size() >= kTablesWithoutFile * limits_.table_chunks_max) return flushed;
+    if (table_.size() >= kTablesWithoutFile * limits_.table_chunks_max)
+      return flushed ? fail(Code::conflict, fmt::format("index {}: another process writes it and "
+                                                        "does not end; try again when it has",
+                                                        folder_.where()))
+                     : flushed;
   }
   const std::lock_guard lock(mutex_);
   insert(table);
@@ -343,6 +414,7 @@ void TieredIndex::insert(const PackTable& table) {
 
 Result<> TieredIndex::remove_packs(const std::vector<ObjectHash>& packs) {
   const std::lock_guard change(change_);
+  HF_ASSIGN(const auto burst, Burst::begin(*this));
   PackSet removed = removed_;
   PackSet fresh;
   for (const ObjectHash& pack : packs) {
@@ -377,7 +449,12 @@ void TieredIndex::forget_new(const PackSet& gone) {
 
 // On disk first: what is forgotten must stay so.
 Result<> TieredIndex::write_removed(PackSet removed) {
-  if (writable()) HF_TRY(folder_.replace(kRemovedName, encode_removed(repository_, removed)));
+  if (writable()) {
+    HF_TRY(folder_.replace(kRemovedName, encode_removed(repository_, removed)));
+    unwritten_.clear();
+  } else {
+    unwritten_ = removed;
+  }
   const std::lock_guard lock(mutex_);
   removed_ = std::move(removed);
   return {};
@@ -391,7 +468,9 @@ Result<> TieredIndex::flush() {
 }
 
 Result<> TieredIndex::flush_table() {
-  if (!writable() || new_packs_.empty()) return {};
+  if (new_packs_.empty()) return {};
+  HF_ASSIGN(const auto burst, Burst::begin(*this));
+  if (!writable()) return {};
   const Bytes records = table_.sorted();
   const SegmentInput input{.records = records,
                            .pack_count = static_cast<std::uint32_t>(new_packs_.size()),
@@ -484,12 +563,8 @@ Result<> TieredIndex::remove_files(const Segments& old) {
 
 Result<std::unique_ptr<Index>> Index::open(LocalFolder& folder, const RepositoryId& repository,
                                            const IndexLimits& limits) {
-  auto lock = folder.lock(kLockName);
-  if (!lock && lock.error().code != Code::conflict && lock.error().code != Code::denied)
-    return std::unexpected(std::move(lock).error());
-  auto index =
-      std::make_unique<TieredIndex>(folder, repository, limits, lock ? std::move(*lock) : nullptr);
-  HF_TRY(index->load());
+  auto index = std::make_unique<TieredIndex>(folder, repository, limits);
+  HF_TRY(index->open());
   return index;
 }
 

@@ -379,37 +379,77 @@ TEST(Index, survives_a_crash_at_every_call) {
   }
 }
 
-TEST(Index, a_failing_disk_is_an_error_and_the_index_goes_on) {
+TEST(Index, a_failing_disk_is_an_error_once_memory_is_full_and_the_index_goes_on) {
   MemoryFolder folder;
   const auto index = open(folder);
   ASSERT_TRUE(index->add(table_of(pack_hash(1), chunks(0, 10))));
   folder.set_fault([](std::string_view, std::string_view) -> Result<> {
     return fail(Code::full, "no space left");
   });
-  EXPECT_EQ(index->add(table_of(pack_hash(2), chunks(10, 20))).error().code, Code::full);
-  EXPECT_FALSE(index->has_pack(pack_hash(2)));
+  std::uint64_t pack = 2;
+  Result<> added;
+  for (; added && pack < 100; ++pack)
+    added = index->add(table_of(pack_hash(pack), chunks(pack * 10, pack * 10 + 10)));
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().code, Code::full);
+  EXPECT_FALSE(index->has_pack(pack_hash(pack - 1)));
+  EXPECT_TRUE(index->has_pack(pack_hash(pack - 2)));
   EXPECT_TRUE(index->contains(chunk(3)));
   folder.set_fault(nullptr);
-  ASSERT_TRUE(index->add(table_of(pack_hash(2), chunks(10, 20))));
-  EXPECT_TRUE(index->contains(chunk(13)));
+  ASSERT_TRUE(index->add(table_of(pack_hash(pack - 1), chunks(5000, 5010))));
+  EXPECT_TRUE(index->contains(chunk(5003)));
 }
 
-TEST(Index, a_second_process_reads_and_changes_nothing) {
+TEST(Index, while_another_process_writes_what_is_added_stays_in_memory) {
   MemoryFolder folder;
-  const auto writer = open(folder);
-  ASSERT_TRUE(writer->add(table_of(pack_hash(1), chunks(0, 3))));
-  ASSERT_TRUE(writer->flush());
+  const auto one = open(folder);
+  ASSERT_TRUE(one->add(table_of(pack_hash(1), chunks(0, 3))));
+  ASSERT_TRUE(one->flush());
   const auto before = folder.list("").value();
-  const auto reader = open(folder);
-  EXPECT_TRUE(reader->contains(chunk(1)));
-  for (std::uint64_t p = 2; p < 9; ++p)
-    ASSERT_TRUE(reader->add(table_of(pack_hash(p), chunks(p * 9, p * 9 + 9))));
-  ASSERT_TRUE(reader->remove_packs({pack_hash(1)}));
-  ASSERT_TRUE(reader->flush());
-  EXPECT_TRUE(reader->contains(chunk(20)));
-  EXPECT_FALSE(reader->contains(chunk(1)));
-  EXPECT_EQ(folder.list("").value(), before);
-  EXPECT_TRUE(writer->contains(chunk(1)));
+  const auto two = open(folder, {.table_chunks_max = 20, .tier_ratio = 3});
+  {
+    const auto held = *folder.lock("lock");
+    EXPECT_TRUE(two->contains(chunk(1)));
+    for (std::uint64_t p = 2; p < 9; ++p)
+      ASSERT_TRUE(two->add(table_of(pack_hash(p), chunks(p * 9, p * 9 + 9))));
+    ASSERT_TRUE(two->remove_packs({pack_hash(1)}));
+    ASSERT_TRUE(two->flush());
+    EXPECT_TRUE(two->contains(chunk(20)));
+    EXPECT_FALSE(two->contains(chunk(1)));
+    EXPECT_EQ(folder.list("").value(), before);
+    // Memory has a limit for that too.
+    Result<> added;
+    for (std::uint64_t p = 20; added && p < 40; ++p)
+      added = two->add(table_of(pack_hash(p), chunks(p * 9, p * 9 + 9)));
+    ASSERT_FALSE(added);
+    EXPECT_EQ(added.error().code, Code::conflict);
+  }
+  ASSERT_TRUE(two->flush());
+  EXPECT_FALSE(two->contains(chunk(1))) << "what was removed meanwhile stays so";
+  const auto three = open(folder);
+  EXPECT_TRUE(three->contains(chunk(20)));
+  EXPECT_FALSE(three->contains(chunk(1)));
+}
+
+TEST(Index, processes_that_write_in_turns_lose_nothing_of_each_other) {
+  MemoryFolder folder;
+  std::vector<std::unique_ptr<Index>> all;
+  for (int i = 0; i < 3; ++i)
+    all.push_back(open(folder, {.table_chunks_max = 30, .tier_ratio = 2}));
+  for (std::uint64_t p = 0; p < 60; ++p) {
+    ASSERT_TRUE(all[p % 3]->add(table_of(pack_hash(p), chunks(p * 10, p * 10 + 10))));
+    if (p % 7 == 6) {
+      ASSERT_TRUE(all[(p + 1) % 3]->remove_packs({pack_hash(p - 5)}));
+    }
+  }
+  for (const auto& index : all) ASSERT_TRUE(index->flush());
+  const auto fresh = open(folder);
+  for (std::uint64_t p = 0; p < 60; ++p) {
+    const bool removed = p % 7 == 1 && p + 5 < 60;
+    // Where its own process had not written it yet, nobody else could remove it.
+    if (fresh->has_pack(pack_hash(p))) continue;
+    EXPECT_TRUE(removed) << p;
+  }
 }
 
 // ---- ENG-13

@@ -181,6 +181,7 @@ Secret render_paper_key(const PaperKey& key, const AccountId& account) {
   constexpr std::size_t kPerLine = 5, kColumn = 14;
   WordNumbers words = encode_words(key.bits());
   std::vector<std::string> numbers;
+  numbers.reserve(kPaperWords);
   for (std::size_t i = 0; i < kPaperWords; ++i) numbers.push_back(fmt::format("{:>2}. ", i + 1));
   const std::string head = fmt::format(
       "holdfast paper key\n\n"

@@ -136,7 +136,8 @@ Hash256 HmacSha256::tag(ByteSpan prefix, ByteSpan message) {
 
 void hkdf_sha256(ByteSpan key, ByteSpan info, MutableByteSpan out) {
   // OpenSSL takes at most 1024 bytes of info, RFC 5869 gives at most 255 blocks.
-  assert(!key.empty() && info.size() <= 1024 && !out.empty() && out.size() <= 255 * 32);
+  assert(!key.empty() && info.size() <= 1024 && !out.empty() &&
+         out.size() <= std::size_t{255} * 32);
   EVP_KDF_CTX* const context = EVP_KDF_CTX_new(hkdf_algorithm());
   crypto_must(context != nullptr, "EVP_KDF_CTX_new");
   char digest[] = "SHA256";

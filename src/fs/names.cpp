@@ -38,8 +38,8 @@ void NameList::clear() {
 }
 
 void NameList::add(std::string_view name, unsigned char type) {
-  Name added{prefix_of(name), static_cast<std::uint32_t>(text_.size()),
-             static_cast<std::uint16_t>(name.size()), type};
+  const Name added{prefix_of(name), static_cast<std::uint32_t>(text_.size()),
+                   static_cast<std::uint16_t>(name.size()), type};
   text_.insert(text_.end(), name.begin(), name.end());
   text_.push_back('\0');
   names_.push_back(added);

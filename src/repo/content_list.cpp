@@ -141,7 +141,7 @@ Result<> ListWalk::check(ByteSpan bytes) const {
 
 Result<> ListWalk::expand() {
   auto bytes = source_->get(current_.id, ChunkType::list);
-  Result<> checked = bytes ? check(*bytes) : std::unexpected(std::move(bytes).error());
+  Result<> checked = bytes ? check(*bytes) : std::unexpected(bytes.error());
   if (!checked) {
     if (!is_damage(checked.error())) return checked;
     Error error = std::move(checked).error();

@@ -23,7 +23,8 @@ constexpr std::string_view kLockName = "lock";
 constexpr std::string_view kRemovedName = "removed";
 constexpr std::string_view kRemovedMagic = "HFIRM001";
 constexpr std::uint64_t kRemovedSizeMax = 256U << 20;
-constexpr std::size_t kRemovedMax = 16 * 1024;  // then all segments are written anew without them
+constexpr std::size_t kRemovedMax =
+    std::size_t{16} * 1024;  // then all segments are written anew without them
 constexpr int kListTries = 20;
 constexpr std::size_t kTablesWithoutFile = 4;
 constexpr std::uint32_t kTopTier = 63;
@@ -332,10 +333,11 @@ bool TieredIndex::has_pack(const ObjectHash& pack) {
 std::vector<IndexedPack> TieredIndex::packs() {
   const std::shared_lock lock(mutex_);
   std::vector<IndexedPack> out;
+  out.reserve(new_packs_.size());
   for (const SegmentPack& pack : new_packs_) out.push_back(pack.pack);
   for (const auto& segment : segments_)
     for (std::uint32_t i = 0; i < segment->pack_count() && !segment->lies(); ++i)
-      if (IndexedPack pack = segment->pack(i).pack; !removed_.contains(pack.pack))
+      if (const IndexedPack pack = segment->pack(i).pack; !removed_.contains(pack.pack))
         out.push_back(pack);
   return out;
 }

@@ -187,13 +187,11 @@ std::vector<std::string_view> cleaned(std::string_view path) {
   std::vector<std::string_view> out;
   for (const std::string_view part : all) {
     if (part == ".") continue;
-    if (part != "..") {
-      out.push_back(part);
-    } else if (!out.empty() && out.back() != "..") {
+    const bool up = part == "..";
+    if (up && !out.empty() && out.back() != "..")
       out.pop_back();
-    } else if (!anchored) {
+    else if (!up || !anchored)
       out.push_back(part);
-    }
   }
   if (out.empty() && !anchored) out.emplace_back(".");  // matches nothing
   return out;

@@ -159,7 +159,7 @@ bool FilterView::may_contain(const ChunkId& id) const {
 Result<std::shared_ptr<Segment>> Segment::open(LocalFolder& folder, const SegmentName& name,
                                                const RepositoryId& repository) {
   HF_ASSIGN(auto mapping, folder.map(name.text()));
-  const std::shared_ptr<Segment> segment(new Segment(name, std::move(mapping)));
+  std::shared_ptr<Segment> segment(new Segment(name, std::move(mapping)));
   if (auto parsed = segment->parse(repository); !parsed)
     return wrap(std::move(parsed).error(), fmt::format("index {}/{}", folder.where(), name.text()));
   return segment;

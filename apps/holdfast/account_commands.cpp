@@ -134,29 +134,76 @@ Result<std::unique_ptr<ObjectStore>> make_store(const std::string& path, Random&
   return not_damage(std::move(made).error());
 }
 
-Result<std::optional<Secret>> sealing_passphrase(const Context& context) {
-  if (context.options.passphrase_file.empty()) return std::nullopt;
-  HF_ASSIGN(Secret passphrase, read_passphrase_file(context.options.passphrase_file));
-  return std::optional(std::move(passphrase));
+// How far the account of a home is.
+enum class AccountStage : std::uint8_t { none, begun, complete };
+
+Result<AccountStage> account_stage(const HomePaths& paths) {
+  auto folders = HomeFolders::open(paths);
+  if (!folders && folders.error().code == Code::not_found) return AccountStage::none;
+  if (!folders) return std::unexpected(std::move(folders).error());
+  const Home home = (*folders)->home();
+  HF_ASSIGN(const bool has_account, home_has_account(home));
+  if (!has_account) return AccountStage::none;
+  // Written last, by the first init and by a recover (client.cpp).
+  constexpr std::size_t enough = 64;
+  auto first = home.state.read("first-repository", enough);
+  if (first) return AccountStage::complete;
+  if (first.error().code == Code::not_found) return AccountStage::begun;
+  return std::unexpected(std::move(first).error());
 }
 
-void report_init(const Context& context, const InitReport& report, const std::string& path,
-                 const InitCommand& command, const std::string& device_name) {
+// There is a paper key to write only when an account is made: it is kept nowhere. Who asks for it
+// later must not believe that he has it.
+Result<> check_paper_key_option(AccountStage stage, const HomePaths& paths,
+                                const std::string& file) {
+  if (file.empty() || stage == AccountStage::none) return {};
+  if (stage == AccountStage::complete)
+    return usage(
+        fmt::format("--paper-key-out: {} has an account already, and its paper key is kept nowhere "
+                    "but where it was written when the account was made. To make one more "
+                    "repository of the account leave the option out; for a new account name "
+                    "another home with --home. Nothing was made",
+                    escaped(paths.keys)));
+  struct stat st{};
+  if (::stat(file.c_str(), &st) == 0) return {};  // that of the init that goes on now
+  return usage(
+      fmt::format("--paper-key-out {}: the init that was interrupted has given the paper key, and "
+                  "it is kept nowhere. To go on name the file that was named then, or leave the "
+                  "option out; without that paper key remove {} and begin again. Nothing was made",
+                  escaped(file), escaped(paths.keys)));
+}
+
+std::string_view sealed_text(bool sealed) {
+  return sealed ? "The home is sealed: its key opens with the passphrase."
+                : "The home is not sealed: who can read its files can open the backups. A new home "
+                  "is sealed when init or recover has a passphrase (--passphrase-file).";
+}
+
+struct InitDone {
+  InitReport report;
+  std::string path, device_name;
+  bool sealed = false;
+};
+
+void report_init(const Context& context, const InitDone& done, const InitCommand& command) {
   Output& out = context.out;
+  const InitReport& report = done.report;
   out.object({{"message_type", "summary"},
               {"command", "init"},
               {"account", report.account.hex()},
               {"repository", report.repository.hex()},
               {"device", report.device.hex()},
-              {"location", escaped(path)},
+              {"location", escaped(done.path)},
+              {"home_sealed", done.sealed},
               {"new_account", report.new_account},
               {"already_there", report.already}});
   out.message(fmt::format(
       "{} {} in {}", report.already ? "Already a repository of this account:" : "Made repository",
-      report.repository.hex(), escaped(path)));
+      report.repository.hex(), escaped(done.path)));
+  out.message(sealed_text(done.sealed));
   if (!report.new_account) return;
   out.message(fmt::format("Made account {} with this device, '{}'.", report.account.brief(),
-                          escaped(device_name)));
+                          escaped(done.device_name)));
   if (!command.paper_key_out.empty())
     out.message(
         fmt::format("The paper key is in {}. Print it or copy it by hand, keep it apart from this "
@@ -172,6 +219,8 @@ void report_init(const Context& context, const InitReport& report, const std::st
 Result<int> run_init(const Context& context, const InitCommand& command) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
   HF_ASSIGN(const std::string path, repository_path(context, paths));
+  HF_ASSIGN(const AccountStage stage, account_stage(paths));
+  HF_TRY(check_paper_key_option(stage, paths, command.paper_key_out));
   InitOptions options{
       .device_name = command.device_name.empty() ? host_name() : command.device_name,
       .passphrase = std::nullopt,
@@ -181,7 +230,9 @@ Result<int> run_init(const Context& context, const InitCommand& command) {
                    ? show_and_confirm(key, account, context.random)
                    : write_new_file(command.paper_key_out, render_paper_key(key, account).span());
       }};
-  HF_ASSIGN(options.passphrase, sealing_passphrase(context));
+  if (stage == AccountStage::none) {
+    HF_ASSIGN(options.passphrase, configured_passphrase(context.options.passphrase_file));
+  }
   struct stat st{};
   const bool was_there = ::stat(path.c_str(), &st) == 0;
   HF_ASSIGN(const auto store, make_store(path, context.random));
@@ -194,7 +245,8 @@ Result<int> run_init(const Context& context, const InitCommand& command) {
     return wrap(std::move(report).error(), escaped(path));
   }
   HF_TRY(write_first_config(paths, path));
-  report_init(context, *report, path, command, options.device_name);
+  HF_ASSIGN(const bool sealed, home_is_sealed(folders->home()));
+  report_init(context, {*report, path, options.device_name, sealed}, command);
   return 0;
 }
 
@@ -206,20 +258,23 @@ Result<int> run_recover(const Context& context, const RecoverCommand& command) {
   RecoverOptions options{
       .device_name = command.device_name.empty() ? host_name() : command.device_name,
       .passphrase = std::nullopt};
-  HF_ASSIGN(options.passphrase, sealing_passphrase(context));
+  HF_ASSIGN(options.passphrase, configured_passphrase(context.options.passphrase_file));
   HF_ASSIGN(const auto folders, HomeFolders::make(paths));
   auto report =
       recover_home(*store, folders->home(), paper, options, {context.random, context.clock});
   if (!report) return wrap(std::move(report).error(), escaped(path));
   HF_TRY(write_first_config(paths, path));
+  HF_ASSIGN(const bool sealed, home_is_sealed(folders->home()));
   context.out.object({{"message_type", "summary"},
                       {"command", "recover"},
                       {"account", report->account.hex()},
                       {"repository", report->repository.hex()},
-                      {"device", report->device.hex()}});
+                      {"device", report->device.hex()},
+                      {"home_sealed", sealed}});
   context.out.message(fmt::format(
       "This home is now device '{}' of account {}; the account's other devices will see it.",
       escaped(options.device_name), report->account.brief()));
+  context.out.message(sealed_text(sealed));
   return 0;
 }
 
@@ -288,7 +343,7 @@ Result<int> run_status(const Context& context) {
   const std::string repository = client.keys().place.repository.hex();
   const std::vector<std::string> others = other_repositories(paths, repository);
   const Time now = context.clock.now();
-  HF_ASSIGN(const bool sealed, opened->home_is_sealed());
+  HF_ASSIGN(const bool sealed, home_is_sealed(opened->home()));
   Output& out = context.out;
   out.line(fmt::format("Account      {}", chain.account().hex()));
   out.line(

@@ -24,6 +24,7 @@ struct Context {
   Random& random;
   Clock& clock;
   const Stop& stop;
+  bool stdin_closed = false;  // descriptor 0 was not there when the program began
 };
 
 inline constexpr std::string_view kVersion = "0.1.0";
@@ -35,7 +36,7 @@ class OpenRepository {
   [[nodiscard]] Client& client() { return *client_; }
   [[nodiscard]] Repository& repository() { return client_->repository(); }
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] Result<bool> home_is_sealed();
+  [[nodiscard]] Home home() { return folders_->home(); }
   // Verified heads; damaged ones are warned of. With `index` the index is brought up to date too.
   Result<HeadList> heads(const Context& context, bool index);
 
@@ -45,6 +46,13 @@ class OpenRepository {
   std::unique_ptr<ObjectStore> store_;
   std::unique_ptr<Client> client_;
 };
+
+[[nodiscard]] Result<bool> home_is_sealed(Home home);
+
+// What a path on this machine names: absolute, clean, as it was spelled. Only where it has "..",
+// the part up to the last of these is the place that the system goes to, which behind a symlink is
+// another one than the spelling says; Code::not_found when there is no such place.
+Result<std::string> named_path(const std::string& path);
 
 // --repo, HOLDFAST_REPO, config.toml. kUsage when there is none.
 Result<std::string> repository_path(const Context& context, const HomePaths& paths);

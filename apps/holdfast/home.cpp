@@ -50,6 +50,14 @@ Result<Secret> first_line(FILE* file, std::string_view where) {
   return Secret::copy_of(buffer.span().first(length));
 }
 
+Result<Secret> read_passphrase_file(const std::string& path) {
+  const File file(std::fopen(path.c_str(), "re"));
+  if (!file)
+    return fail(Code::invalid,
+                fmt::format("passphrase file {}: {}", escaped(path), errno_text(errno)));
+  return first_line(file.get(), fmt::format("passphrase file {}", escaped(path)));
+}
+
 Result<Secret> command_passphrase(const std::string& command) {
   constexpr std::string_view name = "HOLDFAST_PASSPHRASE_COMMAND";
   FILE* const pipe = ::popen(command.c_str(), "re");
@@ -168,21 +176,19 @@ Result<> write_first_config(const HomePaths& paths, const std::string& repositor
   return folder->replace("config.toml", as_bytes(text));
 }
 
-Result<Secret> read_passphrase_file(const std::string& path) {
-  const File file(std::fopen(path.c_str(), "re"));
-  if (!file)
-    return fail(Code::invalid,
-                fmt::format("passphrase file {}: {}", escaped(path), errno_text(errno)));
-  return first_line(file.get(), fmt::format("passphrase file {}", escaped(path)));
+Result<std::optional<Secret>> configured_passphrase(const std::string& file_option) {
+  const std::string file =
+      file_option.empty() ? environment("HOLDFAST_PASSPHRASE_FILE") : file_option;
+  const std::string command = environment("HOLDFAST_PASSPHRASE_COMMAND");
+  if (file.empty() && command.empty()) return std::nullopt;
+  HF_ASSIGN(Secret passphrase,
+            file.empty() ? command_passphrase(command) : read_passphrase_file(file));
+  return std::optional(std::move(passphrase));
 }
 
 Result<Secret> get_passphrase(const std::string& file_option) {
-  const std::string file =
-      file_option.empty() ? environment("HOLDFAST_PASSPHRASE_FILE") : file_option;
-  if (!file.empty()) return read_passphrase_file(file);
-  const std::string command = environment("HOLDFAST_PASSPHRASE_COMMAND");
-  if (!command.empty()) return command_passphrase(command);
-  return prompt_passphrase();
+  HF_ASSIGN(auto configured, configured_passphrase(file_option));
+  return configured ? std::move(*configured) : prompt_passphrase();
 }
 
 }  // namespace holdfast

@@ -41,10 +41,11 @@ Result<Config> read_config(const HomePaths& paths);
 // Writes the repository of a first init or recover, where there is no config.toml yet.
 Result<> write_first_config(const HomePaths& paths, const std::string& repository);
 
-// --passphrase-file, HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND, or a prompt on the
-// terminal; in that order.
+// The first line of what --passphrase-file, HOLDFAST_PASSPHRASE_FILE or HOLDFAST_PASSPHRASE_COMMAND
+// names, in that order; none when there is none of them. It opens a sealed home, and seals a new
+// one.
+Result<std::optional<Secret>> configured_passphrase(const std::string& file_option);
+// The same, else a prompt on the terminal.
 Result<Secret> get_passphrase(const std::string& file_option);
-// The first line of a file.
-Result<Secret> read_passphrase_file(const std::string& path);
 
 }  // namespace holdfast

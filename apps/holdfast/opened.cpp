@@ -1,15 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 // From options to an opened repository, and from what a user types to a snapshot.
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
 
 #include "commands.h"
+#include "fs/starts.h"
 #include "store/folder_store.h"
 #include "usage.h"
 
 namespace holdfast {
+
+namespace {
+
+std::unexpected<Error> no_place(const std::string& path, std::string_view what) {
+  return fail(Code::not_found, fmt::format("{}: {}", escaped(path), what));
+}
+
+// `path` ends with "..". Only trusted symlinks may lead there (fs/starts.h).
+Result<std::string> real_place(const std::string& path) {
+  const Opened opened = open_ancestor(path);
+  if (!opened) return no_place(path, errno_text(opened.error()));
+  std::error_code error;
+  const std::string real = std::filesystem::canonical(path, error).string();
+  if (error) return no_place(path, error.message());
+  struct stat seen{}, now{};
+  if (::fstat(opened->get(), &seen) != 0 || ::stat(real.c_str(), &now) != 0 ||
+      seen.st_dev != now.st_dev || seen.st_ino != now.st_ino)
+    return no_place(path, "it was replaced meanwhile");
+  return real;
+}
+
+// Behind the last component "..", or 0.
+std::size_t end_of_dots(const std::string& path) {
+  for (std::size_t at = path.size(); (at = path.rfind("/..", at)) != std::string::npos && at > 0;
+       --at)
+    if (at + 3 == path.size() || path[at + 3] == '/') return at + 3;
+  return 0;
+}
+
+}  // namespace
+
+Result<std::string> named_path(const std::string& path) {
+  std::error_code error;
+  std::string absolute = std::filesystem::absolute(path, error).string();
+  if (error) return no_place(path, error.message());
+  if (const std::size_t dots = end_of_dots(absolute); dots > 0) {
+    HF_ASSIGN(const std::string place, real_place(absolute.substr(0, dots)));
+    absolute.replace(0, dots, place);
+  }
+  std::string clean = std::filesystem::path(absolute).lexically_normal().string();
+  while (clean.size() > 1 && clean.ends_with('/')) clean.pop_back();
+  return clean;
+}
 
 Result<std::string> repository_path(const Context& context, const HomePaths& paths) {
   std::string path = context.options.repository;
@@ -27,11 +72,7 @@ Result<std::string> repository_path(const Context& context, const HomePaths& pat
         "config.toml");
   if (path.find("://") != std::string::npos)
     return usage(fmt::format("repository '{}': this version knows folders only", escaped(path)));
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(path, error);
-  if (error)
-    return fail(Code::invalid, fmt::format("repository '{}': {}", escaped(path), error.message()));
-  return absolute.lexically_normal().string();
+  return named_path(path);
 }
 
 std::unexpected<Error> not_damage(Error error) {
@@ -64,8 +105,8 @@ Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& cont
   return opened;
 }
 
-Result<bool> OpenRepository::home_is_sealed() {
-  HF_ASSIGN(Bytes file, folders_->home().keys.read("device", kKeyFileMax));
+Result<bool> home_is_sealed(Home home) {
+  HF_ASSIGN(Bytes file, home.keys.read("device", kKeyFileMax));
   const bool sealed = key_file_needs_passphrase(file);
   wipe(file);
   return sealed;

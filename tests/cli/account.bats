@@ -123,3 +123,58 @@ END
   run -1 hf snapshots
   has 'holdfast recover'
 }
+
+@test "init and recover seal the home by every way to give a passphrase, and say so" {
+  printf 'correct horse\n' >pass
+  sealed() { # HOME
+    [ "$(HOLDFAST_PASSPHRASE_FILE=pass hf --json --home "$1" status 2>/dev/null | summary home_sealed)" = true ]
+    run -1 setsid -w "$HOLDFAST_BIN" --home "$1" snapshots </dev/null
+    has 'the home is sealed'
+  }
+  HOLDFAST_PASSPHRASE_FILE=pass run -0 hf init --paper-key-out paper
+  has 'The home is sealed'
+  sealed home
+  HOLDFAST_PASSPHRASE_COMMAND='echo correct horse' run -0 --separate-stderr hf --json --home home2 recover --paper-key-file paper
+  [ "$(summary home_sealed <<<"$output")" = true ]
+  sealed home2
+  HOLDFAST_PASSPHRASE_FILE=pass run -0 hf --home home3 recover --paper-key-file paper
+  has 'The home is sealed'
+  sealed home3
+  HOLDFAST_PASSPHRASE_COMMAND='echo correct horse' run -0 --separate-stderr hf --json --home home4 --repo repo4 init --paper-key-out paper4
+  [ "$(summary home_sealed <<<"$output")" = true ]
+  HOLDFAST_REPO=$T/repo4 sealed home4
+  # The option goes before the variables, a file before a command; and what cannot be read seals nothing.
+  HOLDFAST_PASSPHRASE_FILE=missing HOLDFAST_PASSPHRASE_COMMAND=false hf --quiet --home home5 recover --paper-key-file paper --passphrase-file pass
+  sealed home5
+  HOLDFAST_PASSPHRASE_FILE=missing run -1 hf --home home6 --repo repo6 init --paper-key-out paper6
+  has missing
+  HOLDFAST_PASSPHRASE_COMMAND=false run -1 hf --home home6 recover --paper-key-file paper
+  [ ! -e home6/keys/device ]; [ ! -e paper6 ]; [ ! -e repo6 ]
+  # Without any of them there is no prompt, and a word about it.
+  run -0 hf --home home7 --repo repo7 init --paper-key-out paper7
+  has 'The home is not sealed'
+  HOLDFAST_PASSPHRASE_FILE=pass run -0 hf --home home7 --repo repo8 init
+  has 'The home is not sealed'
+}
+
+@test "--paper-key-out where there is no key to write: refused, nothing is made" {
+  init
+  run -2 hf --repo second init --paper-key-out late
+  has 'has an account already'; has 'leave the option out'
+  run -2 hf init --paper-key-out late
+  [ ! -e second ]; [ ! -e late ]
+  run -0 hf --repo second init
+}
+
+@test "an interrupted init goes on by the same command" {
+  init
+  # As if it had ended before the repository stood.
+  rm -rf home/state/first-repository repo/repository home/config.toml
+  run -2 hf init --paper-key-out another
+  has 'was interrupted'
+  [ ! -e another ]
+  run -0 hf init --paper-key-out paper
+  has 'Made repository'
+  second_home
+  run -0 hf --home home2 snapshots
+}

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -107,27 +108,43 @@ std::string human_duration(std::int64_t ns) {
 
 namespace {
 
-std::string formatted(Time time, bool utc, const char* format) {
-  auto seconds = static_cast<std::time_t>(time.ns / 1000000000);
-  if (time.ns % 1000000000 < 0) --seconds;
-  std::tm parts{};
-  if ((utc ? gmtime_r(&seconds, &parts) : localtime_r(&seconds, &parts)) == nullptr)
-    return "(no such time)";
-  char text[64];
-  return {text, std::strftime(text, sizeof text, format, &parts)};
+FileTime parts_of(Time time) {
+  constexpr std::int64_t second = 1'000'000'000;
+  const std::int64_t rest = (time.ns % second + second) % second;
+  return {(time.ns - rest) / second, static_cast<std::uint32_t>(rest)};
+}
+
+// strftime's %Y gives the year 812 three digits.
+std::string date(const std::tm& tm) {
+  const std::int64_t year = std::int64_t{tm.tm_year} + 1900;
+  return fmt::format("{}{:04}-{:02}-{:02}", year < 0 ? "-" : "", std::abs(year), tm.tm_mon + 1,
+                     tm.tm_mday);
+}
+
+std::string clock(const std::tm& tm) {
+  return fmt::format("{:02}:{:02}:{:02}", tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
 }  // namespace
 
-std::string local_time(Time time) {
-  std::string text = formatted(time, false, "%Y-%m-%d %H:%M:%S %z");
-  return text.size() > 5 ? text.insert(text.size() - 2, ":") : text;
+std::string local_time(const FileTime& time) {
+  const std::time_t seconds = time.seconds;
+  std::tm tm{};
+  if (localtime_r(&seconds, &tm) == nullptr) return fmt::format("@{}", time.seconds);
+  const long minutes = std::abs(tm.tm_gmtoff) / 60;
+  return fmt::format("{} {} {}{:02}:{:02}", date(tm), clock(tm), tm.tm_gmtoff < 0 ? '-' : '+',
+                     minutes / 60, minutes % 60);
 }
 
-std::string utc_time(Time time) {
-  const std::int64_t ns = ((time.ns % 1000000000) + 1000000000) % 1000000000;
-  return formatted(time, true, "%Y-%m-%dT%H:%M:%S") + fmt::format(".{:09}Z", ns);
+std::string utc_time(const FileTime& time) {
+  const std::time_t seconds = time.seconds;
+  std::tm tm{};
+  if (gmtime_r(&seconds, &tm) == nullptr) return fmt::format("@{}", time.seconds);
+  return fmt::format("{}T{}.{:09}Z", date(tm), clock(tm), time.nanoseconds);
 }
+
+std::string local_time(Time time) { return local_time(parts_of(time)); }
+std::string utc_time(Time time) { return utc_time(parts_of(time)); }
 
 std::string age(Time then, Time now) {
   const std::int64_t seconds = (now.ns - then.ns) / 1000000000;

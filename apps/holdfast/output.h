@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/world.h"
+#include "repo/entry.h"
 
 namespace holdfast {
 
@@ -45,8 +46,12 @@ class Output {
 
 std::string human_bytes(std::uint64_t bytes);  // "12.3 MiB"
 std::string human_duration(std::int64_t ns);   // "4.2 s", "3 min 20 s"
-std::string local_time(Time time);             // "2026-11-24 21:30:00 +01:00"
-std::string utc_time(Time time);               // "2026-11-24T20:30:00.123456789Z"
+// "2026-11-24 21:30:00 +01:00". Both: "@SECONDS" for a time that no calendar reaches (files may
+// have any 64 bits).
+std::string local_time(const FileTime& time);
+std::string utc_time(const FileTime& time);  // "2026-11-24T20:30:00.123456789Z"
+std::string local_time(Time time);
+std::string utc_time(Time time);
 // How long ago, roughly: "3 days ago", "just now".
 std::string age(Time then, Time now);
 // `object` with "path". Text in JSON is UTF-8, so the path is escaped(); where that is not the path

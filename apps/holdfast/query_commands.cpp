@@ -30,13 +30,10 @@ json escaped_all(const std::vector<std::string>& texts) {
   return out;
 }
 
-// As a backup stored it: absolute and clean.
-std::string stored_path(const std::string& path) {
+// As a backup stored it.
+Result<std::string> stored_path(const std::string& path) {
   if (path.empty()) return path;
-  std::error_code error;
-  std::string clean = std::filesystem::absolute(path, error).lexically_normal().string();
-  while (clean.size() > 1 && clean.ends_with('/')) clean.pop_back();
-  return clean;
+  return named_path(path);
 }
 
 bool selected(const Snapshot& s, const SnapshotFilter& filter) {
@@ -103,8 +100,6 @@ std::string owner_text(const std::map<std::uint32_t, std::string>& names, std::u
                                                        : escaped(found->second);
 }
 
-Time time_of(const FileTime& t) { return {t.seconds * 1000000000 + t.nanoseconds}; }
-
 // One entry as ls and find show it.
 class EntryPrinter {
  public:
@@ -120,9 +115,10 @@ class EntryPrinter {
     std::string text = escaped(path);
     if (long_) {
       if (e.type == EntryType::symlink) text += " -> " + escaped(e.link_target);
+      if (e.torn) text += " (changed while it was read)";
       text = fmt::format("{} {:>8} {:>8} {:>12} {} {}", mode_text(e),
                          owner_text(snapshot_.users, e.uid), owner_text(snapshot_.groups, e.gid),
-                         e.size, local_time(time_of(e.mtime)), text);
+                         e.size, local_time(e.mtime), text);
     }
     out_.line(text);
   }
@@ -136,8 +132,9 @@ class EntryPrinter {
               {"uid", e.uid},
               {"gid", e.gid},
               {"size", e.size},
-              {"mtime", utc_time(time_of(e.mtime))}};
+              {"mtime", utc_time(e.mtime)}};
     if (e.type == EntryType::symlink) o["target"] = escaped(e.link_target);
+    if (e.torn) o["torn"] = true;
     return with_path(std::move(o), path);
   }
   Output& out_;
@@ -172,7 +169,7 @@ Result<std::uint64_t> each_entry(const Context& context, TreeCursor& cursor,
 
 Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
   SnapshotFilter filter = given;
-  filter.path = stored_path(given.path);
+  HF_ASSIGN(filter.path, stored_path(given.path));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, false));
   Output& out = context.out;
@@ -240,10 +237,28 @@ struct KeyLess {
   }
 };
 
-// Matches in snapshot after snapshot. Of a tree that comes after another one only what differs is
-// read.
+// What is printed of an entry.
+Entry printed(const Entry& e) {
+  Entry out;
+  out.directory = e.directory;
+  out.name = e.name;
+  out.type = e.type;
+  out.mode = e.mode;
+  out.uid = e.uid;
+  out.gid = e.gid;
+  out.mtime = e.mtime;
+  out.size = e.size;
+  out.link_target = e.link_target;
+  out.torn = e.torn;
+  return out;
+}
+
+// Matches in snapshot after snapshot, in the order of keys. While they are few they are kept: of a
+// tree that comes after another one only what differs is read. Many are given as they come, and
+// each tree is looked through.
 class Finder {
  public:
+  using Show = std::function<void(const Entry&)>;
   Finder(const Context& context, NodeSource& nodes, const FindCommand& command)
       : context_(context),
         nodes_(nodes),
@@ -251,45 +266,54 @@ class Finder {
         by_path_(pattern_.find('/') != std::string::npos),
         flags_(command.ignore_case ? FNM_CASEFOLD : 0) {}
 
-  using Matches = std::set<Entry, KeyLess>;
-  Result<const Matches*> in(const TreeRoot& tree) {
-    if (before_ && *before_ == tree) return &matches_;
+  Result<> in(const TreeRoot& tree, const Show& show) {
     // A tree with damage is looked through by itself: a comparison would stop there.
-    if (!before_ || !follow(tree)) HF_TRY(scan(tree));
-    return &matches_;
+    if (!before_ || (*before_ != tree && !follow(tree))) return scan(tree, show);
+    for (const Entry& e : kept_) show(e);
+    return {};
   }
   [[nodiscard]] std::uint64_t damaged() const { return damaged_; }
 
  private:
+  static constexpr std::size_t kKeptMax = 10'000;
+  using Matches = std::set<Entry, KeyLess>;
+
   [[nodiscard]] bool matches(const Entry& e) const {
     const std::string text = by_path_ ? "/" + e.path() : e.name;
     return ::fnmatch(pattern_.c_str(), text.c_str(), flags_) == 0;
   }
 
   bool follow(const TreeRoot& tree) {
-    Matches next = matches_;
+    Matches next = kept_;
     const auto visit = [&](const Entry* before, const Entry* after) -> Result<> {
       HF_TRY(context_.stop.check());
       if (before != nullptr) next.erase(*before);
-      if (after != nullptr && matches(*after)) next.insert(*after);
-      return {};
+      if (after != nullptr && matches(*after)) next.insert(printed(*after));
+      return next.size() <= kKeptMax ? Result<>() : fail(Code::full, "too many to keep");
     };
     if (!diff_trees(nodes_, *before_, tree, visit)) return false;
-    matches_ = std::move(next);
+    kept_ = std::move(next);
     before_ = tree;
     return true;
   }
 
-  Result<> scan(const TreeRoot& tree) {
-    matches_.clear();
+  Result<> scan(const TreeRoot& tree, const Show& show) {
+    kept_.clear();
     before_.reset();
+    bool few = true;
     TreeCursor cursor(nodes_, tree);
     HF_ASSIGN(const std::uint64_t damaged, each_entry(context_, cursor, [&](const Entry& e) {
-                if (matches(e)) matches_.insert(matches_.end(), e);
+                if (!matches(e)) return true;
+                show(e);
+                few = few && kept_.size() < kKeptMax;
+                if (few)
+                  kept_.insert(kept_.end(), printed(e));
+                else
+                  kept_.clear();
                 return true;
               }));
     damaged_ += damaged;
-    if (damaged == 0) before_ = tree;
+    if (damaged == 0 && few) before_ = tree;
     return {};
   }
 
@@ -298,8 +322,8 @@ class Finder {
   const std::string& pattern_;
   const bool by_path_;
   const int flags_;
-  std::optional<TreeRoot> before_;  // what matches_ is of
-  Matches matches_;
+  std::optional<TreeRoot> before_;  // what kept_ is of
+  Matches kept_;
   std::uint64_t damaged_ = 0;
 };
 
@@ -318,12 +342,14 @@ Result<int> run_find(const Context& context, const FindCommand& command) {
   Finder finder(context, opened->repository().nodes(), command);
   std::uint64_t shown = 0;
   for (const Snapshot* s : snapshots) {
-    HF_ASSIGN(const Finder::Matches* found, finder.in(s->tree));
-    if (found->empty()) continue;
-    context.out.line(fmt::format("Snapshot {} of {}:", s->id.brief(), local_time(s->ended)));
     EntryPrinter printer(context.out, *s, command.long_format);
-    for (const Entry& e : *found) printer.print(e, "match");
-    shown += found->size();
+    bool first = true;
+    HF_TRY(finder.in(s->tree, [&](const Entry& e) {
+      if (std::exchange(first, false))
+        context.out.line(fmt::format("Snapshot {} of {}:", s->id.brief(), local_time(s->ended)));
+      printer.print(e, "match");
+      ++shown;
+    }));
   }
   context.out.object({{"message_type", "summary"},
                       {"command", "find"},

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <pwd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <thread>
 
 #include "commands.h"
@@ -52,6 +54,8 @@ Result<std::string> read_file(const std::string& path, std::string_view what) {
       return fail(Code::invalid,
                   fmt::format("{} {}: larger than {} bytes", what, escaped(path), kListFileMax));
   }
+  if (file.bad())
+    return fail(Code::invalid, fmt::format("{} {}: cannot be read", what, escaped(path)));
   return text;
 }
 
@@ -102,31 +106,95 @@ Result<PatternList> plain_patterns(const std::vector<std::string>& texts) {
   return typed(PatternList::compile(lines));
 }
 
-Result<std::vector<std::string>> start_paths(const BackupCommand& command) {
-  std::vector<std::string> paths = command.paths;
-  const auto add = [&](const std::vector<std::string>& files, char separator) -> Result<> {
-    for (const std::string& path : files) {
-      HF_ASSIGN(const std::string text, read_file(path, "list of files"));
-      for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = std::min(text.find(separator, at), text.size());
-        if (end > at) paths.push_back(text.substr(at, end - at));
-        at = end + 1;
-      }
-    }
+using Paths = std::vector<std::string>;
+
+std::vector<std::string_view> split_at(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(separator), text.size());
+    if (end > 0) parts.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return parts;
+}
+
+std::string_view trimmed(std::string_view line) {
+  constexpr std::string_view blanks = " \t\r\v\f";
+  const std::size_t first = line.find_first_not_of(blanks);
+  if (first == std::string_view::npos) return {};
+  return line.substr(first, line.find_last_not_of(blanks) - first + 1);
+}
+
+// The names in a directory that a pattern of one component matches.
+Result<Paths> names_like(const std::string& directory, std::string_view pattern) {
+  HF_ASSIGN(const PatternList list,
+            PatternList::compile({{.text = "/" + std::string(pattern), .ignore_case = false}}));
+  Paths names;
+  std::error_code error;
+  std::filesystem::directory_iterator at(directory.empty() ? "." : directory, error), end;
+  for (; !error && at != end; at.increment(error))
+    if (std::string name = at->path().filename().string(); list.matches("/" + name))
+      names.push_back(std::move(name));
+  return names;
+}
+
+// Not by glob(3): restic's "*" takes hidden names in every component, and its "?" a character.
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the pattern
+Result<> expand(const std::string& base, std::span<const std::string_view> pattern, Paths& paths) {
+  if (pattern.empty()) {
+    struct stat st{};
+    if (::lstat(base.c_str(), &st) == 0) paths.push_back(base);
     return {};
-  };
-  HF_TRY(add(command.files_from, '\n'));
-  HF_TRY(add(command.files_from0, '\0'));
+  }
+  const std::string_view part = pattern.front();
+  Paths names = {std::string(part)};
+  if (part.find_first_of("*?[\\") != std::string_view::npos) {
+    HF_ASSIGN(names, names_like(base, part));
+  }
+  const std::string prefix = base.empty() || base == "/" ? base : base + "/";
+  for (const std::string& name : names) HF_TRY(expand(prefix + name, pattern.subspan(1), paths));
+  return {};
+}
+
+// What matches nothing is taken as it stands: the walk tells that there is no such thing.
+Result<> add_matches(std::string_view pattern, Paths& paths) {
+  const std::size_t before = paths.size();
+  HF_TRY(expand(pattern.starts_with('/') ? "/" : "", split_at(pattern, '/'), paths));
+  if (paths.size() == before) paths.emplace_back(pattern);
+  return {};
+}
+
+// As restic reads it: shell patterns, one a line; comments and empty lines are left out.
+Result<> add_patterns_of(const std::string& path, Paths& paths) {
+  HF_ASSIGN(const std::string text, read_file(path, "list of files"));
+  std::string_view rest = text;
+  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+  if (rest.find('\0') != std::string_view::npos)
+    return usage(fmt::format("list of files {}: it has a zero byte; is it one for --files-from0?",
+                             escaped(path)));
+  for (const std::string_view raw : split_at(rest, '\n'))
+    if (const std::string_view line = trimmed(raw); !line.empty() && !line.starts_with('#'))
+      if (auto added = add_matches(line, paths); !added)
+        return usage(fmt::format("list of files {}: {}", escaped(path), added.error().what));
+  return {};
+}
+
+Result<> add_paths_of(const std::string& path, Paths& paths) {
+  HF_ASSIGN(const std::string text, read_file(path, "list of files"));
+  for (const std::string_view one : split_at(text, '\0')) paths.emplace_back(one);
+  return {};
+}
+
+Result<Paths> start_paths(const BackupCommand& command) {
+  Paths paths = command.paths;
+  for (const std::string& list : command.files_from) HF_TRY(add_patterns_of(list, paths));
+  for (const std::string& list : command.files_from0) HF_TRY(add_paths_of(list, paths));
   if (paths.empty())
     return usage(
         "no path to back up: name at least one, or use --files-from, --files-from0 or --stdin");
   for (std::string& path : paths) {
     if (path.empty()) return usage("an empty path was named; name a file or folder");
-    std::error_code error;
-    const auto absolute = std::filesystem::absolute(path, error);
-    if (error) return fail(Code::not_found, fmt::format("{}: {}", escaped(path), error.message()));
-    path = absolute.lexically_normal().string();
-    while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    HF_ASSIGN(path, named_path(path));
   }
   std::ranges::sort(paths);
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
@@ -236,6 +304,7 @@ json summary_object(const BackupReport& result, const Reading& reading, std::int
       {"files_changed", s.files_changed},
       {"files_unmodified", s.files_unmodified},
       {"unreadable", s.unreadable},
+      {"torn", result.torn_count},
       {"directories", s.directories},
       {"others", s.others},
       {"sockets_skipped", reading.walk == nullptr ? 0 : reading.walk->sockets_skipped()},
@@ -259,11 +328,22 @@ void report_unreadable(Output& out, const Source& source) {
                             source.unreadable_count() - source.unreadable().size()));
 }
 
+void report_torn(Output& out, const BackupReport& result) {
+  for (const std::string& path : result.torn) {
+    out.warning(fmt::format("changed while it was read: {}", escaped(path)));
+    out.object(with_path({{"message_type", "torn"}}, path));
+  }
+  if (result.torn_count > result.torn.size())
+    out.warning(
+        fmt::format("and {} more that are not listed", result.torn_count - result.torn.size()));
+}
+
 void report(const Context& context, const BackupReport& result, const Reading& reading,
             std::int64_t elapsed_ns, bool dry_run) {
   Output& out = context.out;
   const SnapshotStatistics& s = result.statistics;
   report_unreadable(out, *reading.source);
+  report_torn(out, result);
   for (const std::string& warning : result.warnings) out.warning("warning: " + warning);
   if (reading.walk != nullptr && reading.walk->sockets_skipped() > 0)
     out.message(
@@ -286,6 +366,19 @@ void report(const Context& context, const BackupReport& result, const Reading& r
   out.object(summary_object(result, reading, elapsed_ns, dry_run));
 }
 
+// As Session::begin() says it too.
+constexpr std::string_view kAnotherRuns = "another backup of this home is running";
+
+Error with_wait_advice(Error error) {
+  error.what += ", or use --wait DURATION";
+  return error;
+}
+
+// Another one began between our look and our own beginning; nothing was read yet.
+bool another_was_faster(const Error& error) {
+  return error.code == Code::conflict && error.what.starts_with(kAnotherRuns);
+}
+
 // Until no other process of this home writes.
 Result<> wait_for_session(const Context& context, Repository& repository,
                           std::int64_t deadline_ns) {
@@ -294,9 +387,8 @@ Result<> wait_for_session(const Context& context, Repository& repository,
     const auto lock = repository.parts().state.lock("session.lock");
     if (lock || lock.error().code != Code::conflict) return {};
     if (context.clock.steady_ns() >= deadline_ns)
-      return fail(Code::conflict,
-                  fmt::format("another backup of this home is running: {}, or use --wait DURATION",
-                              lock.error().what));
+      return std::unexpected(with_wait_advice(
+          {Code::conflict, fmt::format("{}: {}", kAnotherRuns, lock.error().what)}));
     if (!told) context.out.message("Waiting: " + lock.error().what);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
@@ -333,14 +425,24 @@ Result<Ran> run_once(const Context& context, const BackupCommand& command,
   return Ran{std::move(report), std::move(reading), context.clock.steady_ns() - started};
 }
 
+bool reads_stdin(const BackupCommand& command) {
+  const auto named = [](const std::vector<std::string>& files) {
+    return std::ranges::find(files, "-") != files.end();
+  };
+  return command.from_stdin || named(command.files_from) || named(command.files_from0) ||
+         named(command.exclude_files);
+}
+
 }  // namespace
 
 Result<int> run_backup(const Context& context, const BackupCommand& command) {
+  if (context.stdin_closed && reads_stdin(command))
+    return fail(Code::invalid, "standard input is closed: there is nothing to read");
   std::vector<std::string> paths;
   if (command.from_stdin) {
     if (!command.paths.empty() || !command.files_from.empty() || !command.files_from0.empty())
       return usage("--stdin backs up standard input alone: name no paths with it");
-    paths = {"/" + command.stdin_name};
+    paths = {std::filesystem::path("/" + command.stdin_name).lexically_normal().string()};
   } else {
     HF_ASSIGN(paths, start_paths(command));
   }
@@ -355,8 +457,10 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
       report(context, ran->report, ran->reading, ran->elapsed_ns, options.dry_run);
       return ran->report.statistics.unreadable > 0 ? 3 : 0;
     }
-    // Another one was faster: wait for it too. Standard input cannot have been read yet.
-    if (ran.error().code == Code::conflict && context.clock.steady_ns() < deadline_ns) continue;
+    if (another_was_faster(ran.error())) {
+      if (context.clock.steady_ns() < deadline_ns) continue;
+      return std::unexpected(with_wait_advice(std::move(ran).error()));
+    }
     if (ran.error().code == Code::interrupted)
       context.out.message(
           "Interrupted. What was stored is kept, and the next backup goes on from it.");

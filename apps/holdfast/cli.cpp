@@ -78,8 +78,9 @@ void add_globals(CLI::App& app, GlobalOptions& g) {
                  "Folder of holdfast's own files (else HOLDFAST_HOME, else the XDG folders)")
       ->type_name("DIR");
   app.add_option("--passphrase-file", g.passphrase_file,
-                 "File with the passphrase of a sealed home (else HOLDFAST_PASSPHRASE_FILE, "
-                 "HOLDFAST_PASSPHRASE_COMMAND, a prompt)")
+                 "File with the passphrase of a sealed home; init and recover seal a new home with "
+                 "it (else HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND; to open a home, "
+                 "else a prompt)")
       ->type_name("FILE");
   app.add_flag("--json", g.json, "One JSON object a line on standard output");
   app.add_flag("-q,--quiet", g.quiet, "Errors and warnings only");
@@ -98,7 +99,7 @@ void add_account_commands(CLI::App& app, Commands& c) {
       "  holdfast --repo /mnt/backup init --paper-key-out paper-key.txt\n"
       "  holdfast --repo /mnt/second init        (a second repository of the same account)");
   init.add_option("--paper-key-out", c.init.paper_key_out,
-                  "Write the paper key to this new file; else it is shown once")
+                  "Write the paper key of a new account to this new file; else it is shown once")
       ->type_name("FILE");
   init.add_option("--device-name", c.init.device_name, "Name of this device (else the host's name)")
       ->type_name("NAME");
@@ -134,9 +135,11 @@ void add_backup_command(CLI::App& app, Commands& c) {
                  "Leave out the contents of folders that hold such a file")
       ->type_name("NAME[:HEADER]");
   sub.add_option("--files-from", c.backup.files_from,
-                 "File with paths to back up, one a line; - is standard input")
+                 "File with shell patterns of paths to back up, one a line, as restic's: lines "
+                 "that begin with # are comments; - is standard input")
       ->type_name("FILE");
-  sub.add_option("--files-from0", c.backup.files_from0, "The same, ended by zero bytes")
+  sub.add_option("--files-from0", c.backup.files_from0,
+                 "File with paths as they are, each ended by a zero byte; - is standard input")
       ->type_name("FILE");
   sub.add_flag("-x,--one-file-system", c.backup.one_file_system,
                "Do not go into other file systems");
@@ -147,7 +150,8 @@ void add_backup_command(CLI::App& app, Commands& c) {
       ->type_name("NAME");
   sub.add_flag("--stdin", c.backup.from_stdin, "Back up standard input as one file");
   c.backup.stdin_name = "stdin";
-  sub.add_option("--stdin-name", c.backup.stdin_name, "Path of that file in the snapshot")
+  sub.add_option("--stdin-name", c.backup.stdin_name,
+                 "Path of that file in the snapshot, as dump.sql or /db/dump.sql")
       ->type_name("NAME");
   sub.add_option("--wait", c.backup.wait,
                  "How long to wait while another backup of this home runs, as 30s, 10m, 2h; "
@@ -155,7 +159,7 @@ void add_backup_command(CLI::App& app, Commands& c) {
       ->type_name("DURATION");
   sub.add_flag("-n,--dry-run", c.backup.dry_run,
                "Only tell what would be read; names and metadata are looked at, contents are not");
-  sub.add_option("--compression", c.backup.compression, "fast, balanced or max")
+  sub.add_option("--compression", c.backup.compression, "fast, balanced (the default) or max")
       ->type_name("LEVEL");
   sub.add_option(
          "--compress-alone", c.backup.alone,
@@ -201,7 +205,9 @@ void add_data_commands(CLI::App& app, Commands& c) {
       .add_option("SNAP", c.restore.snapshot,
                   "Snapshot; with :PATH the contents of that folder go into DIR")
       ->required();
-  restore.add_option("-t,--target", c.restore.target, "Folder to restore into")
+  restore
+      .add_option("-t,--target", c.restore.target,
+                  "Folder to restore into; it is made with those above it")
       ->required()
       ->type_name("DIR");
   restore.add_option("-i,--include", c.restore.includes, "Only what matches (repeat for more)")
@@ -209,12 +215,14 @@ void add_data_commands(CLI::App& app, Commands& c) {
   restore
       .add_option("-e,--exclude", c.restore.excludes, "Leave out what matches (repeat for more)")
       ->type_name("PATTERN");
-  restore.add_flag("-n,--dry-run", c.restore.dry_run, "Only tell what would be restored");
+  restore.add_flag("-n,--dry-run", c.restore.dry_run,
+                   "Only tell what would be restored; what stands in DIR is not looked at");
   restore
       .add_option("--overwrite", c.restore.overwrite,
-                  "never, changed (size or time differ) or always")
+                  "never, changed (size or time differ; the default) or always")
       ->type_name("WHEN");
-  restore.add_flag("--verify", c.restore.verify, "Wait until all is on the disk, then read it back and compare");
+  restore.add_flag("--verify", c.restore.verify,
+                   "Wait until all is on the disk, then read it back and compare");
   restore.add_flag("--privileged", c.restore.privileged,
                    "Also set owners, setuid and setgid, devices, security and trusted attributes");
   CLI::App& dump = command(
@@ -339,7 +347,8 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   Output out(c.global.json, c.global.quiet);
   Result<int> result = fail(Code::unavailable, "");
   try {
-    result = run(app, c, {c.global, out, world.random, world.clock, world.stop});
+    result =
+        run(app, c, {c.global, out, world.random, world.clock, world.stop, world.stdin_closed});
   } catch (const std::exception& error) {
     result = fail(Code::unavailable, fmt::format("unexpected: {}", error.what()));
   }

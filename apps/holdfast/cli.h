@@ -9,6 +9,7 @@ struct ProgramWorld {
   Random& random;
   Clock& clock;
   Stop& stop;
+  bool stdin_closed = false;
 };
 
 // Parses, runs, prints the error if there is one. Gives the exit code.

@@ -307,6 +307,10 @@ Where a command takes a snapshot, it takes its id, the first digits of it (as ma
 Exclude patterns mean what they mean to restic: \fB*\fR, \fB?\fR and \fB[a\-z]\fR stay within one component, \fB**\fR is any
 number of components, a pattern that begins with \fB/\fR is matched from the root and any other one anywhere, a leading \fB!\fR
 takes again what an earlier pattern left out. A pattern that matches a folder matches everything below it.
+.SH LISTS OF FILES
+\fB\-\-files\-from\fR reads what restic's option of that name reads: a shell pattern on each line, white space around it left out,
+empty lines and those that begin with \fB#\fR passed over; \fB\e\fR before a character takes its meaning away. What matches nothing
+counts as unreadable. Nothing of this holds for \fB\-\-files\-from0\fR, where a path is taken byte by byte.
 .SH ENVIRONMENT
 .TP
 \fBHOLDFAST_REPO\fR
@@ -316,10 +320,11 @@ The repository, where \fB\-\-repo\fR does not name one.
 Folder of holdfast's own files, where \fB\-\-home\fR does not name one.
 .TP
 \fBHOLDFAST_PASSPHRASE_FILE\fR
-File whose first line is the passphrase of a sealed home.
+File whose first line is the passphrase of a sealed home, where \fB\-\-passphrase\-file\fR does not name one. \fBinit\fR
+and \fBrecover\fR seal the home that they make with it.
 .TP
 \fBHOLDFAST_PASSPHRASE_COMMAND\fR
-Shell command whose first line of output is the passphrase.
+Shell command whose first line of output is the passphrase, where there is no such file.
 .TP
 \fBHOME\fR, \fBXDG_CONFIG_HOME\fR, \fBXDG_DATA_HOME\fR, \fBXDG_STATE_HOME\fR, \fBXDG_CACHE_HOME\fR
 Where the home is when neither \fB\-\-home\fR nor \fBHOLDFAST_HOME\fR says so; see FILES.
@@ -358,7 +363,7 @@ ends it at once, which loses nothing either.
 .SH EXIT STATUS
 .TP
 \fB0\fR
-Done.
+Done. A file that changed each time it was read is named, and \fBls \-l\fR marks it; what it holds may mix two states.
 .TP
 \fB1\fR
 Failed or refused: wrong key or passphrase, no repository there, a full disk, a home that another process uses.

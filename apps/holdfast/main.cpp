@@ -59,20 +59,22 @@ void keep_memory() {
 }
 
 // A missing descriptor 0, 1 or 2 would be given to the next file that is opened, and messages would
-// go into it.
-void open_standard_descriptors() {
+// go into it. Whether 0 was missing: what nobody gave is not an empty input.
+bool open_standard_descriptors() {
+  const bool stdin_closed = ::fcntl(STDIN_FILENO, F_GETFD) < 0;
   for (int fd = ::open("/dev/null", O_RDWR); fd >= 0 && fd <= 2;) fd = ::open("/dev/null", O_RDWR);
+  return stdin_closed;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  open_standard_descriptors();
+  const bool stdin_closed = open_standard_descriptors();
   keep_memory();
   handle_signals();
   tzset();
   holdfast::start_crypto();
   SystemClock clock;
   holdfast::OsRandom random;
-  return holdfast::run_command_line(argc, argv, {random, clock, stop});
+  return holdfast::run_command_line(argc, argv, {random, clock, stop, stdin_closed});
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -50,26 +51,34 @@ class StdinSource : public Source {
 
 }  // namespace
 
-Result<std::unique_ptr<Source>> open_stdin_source(const std::string& name, Clock& clock,
+Result<std::unique_ptr<Source>> open_stdin_source(std::string_view name, Clock& clock,
                                                   const Stop& stop) {
   const Time now = clock.now();
   std::vector<Entry> entries;
-  for (std::size_t at = 0; at <= name.size();) {
-    const std::size_t slash = std::min(name.find('/', at), name.size());
+  std::string directory;
+  for (std::size_t at = 0; (at = name.find_first_not_of('/', at)) != std::string_view::npos;) {
+    const std::size_t end = std::min(name.find('/', at), name.size());
     Entry entry;
-    entry.directory = at == 0 ? "" : name.substr(0, at - 1);
-    entry.name = name.substr(at, slash - at);
+    entry.directory = directory;
+    entry.name = name.substr(at, end - at);
     if (auto good = check_entry_name(entry.name); !good)
       return wrap(std::move(good).error(), "--stdin-name");
-    entry.type = slash == name.size() ? EntryType::file : EntryType::directory;
-    entry.mode = slash == name.size() ? 0600 : 0700;
+    entry.type = EntryType::directory;
+    entry.mode = 0700;
     entry.uid = ::geteuid();
     entry.gid = ::getegid();
     entry.mtime =
         entry.ctime = {now.ns / 1000000000, static_cast<std::uint32_t>(now.ns % 1000000000)};
+    directory = entry.path();
     entries.push_back(std::move(entry));
-    at = slash + 1;
+    at = end;
   }
+  if (entries.empty() || name.ends_with('/'))
+    return fail(Code::invalid, fmt::format("--stdin-name '{}': expected the path of a file, such "
+                                           "as db/dump.sql",
+                                           escaped(name)));
+  entries.back().type = EntryType::file;
+  entries.back().mode = 0600;
   return std::make_unique<StdinSource>(std::move(entries), stop);
 }
 

@@ -3,16 +3,16 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <string_view>
 
 #include "base/world.h"
 #include "repo/source.h"
 
 namespace holdfast {
 
-// `name`: a path like "dump.sql" or "db/dump.sql"; its directories are entries too. Code::invalid
-// for a bad one.
-Result<std::unique_ptr<Source>> open_stdin_source(const std::string& name, Clock& clock,
+// `name`: a path like "dump.sql", "db/dump.sql" or "/db/dump.sql"; its directories are entries too.
+// Code::invalid for a bad one.
+Result<std::unique_ptr<Source>> open_stdin_source(std::string_view name, Clock& clock,
                                                   const Stop& stop);
 
 }  // namespace holdfast

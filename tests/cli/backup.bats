@@ -132,3 +132,104 @@ listed() { hf ls -R latest | sed "s|^$T/src||" | grep -v '^/' | cat; hf ls -R "l
     diff -r --no-dereference -x now src $home-1
   done
 }
+
+@test "a file that changes all the time is named, and marked in the snapshot" {
+  head -c 30000000 /dev/urandom >src/log
+  keep_growing src/log
+  run -0 --separate-stderr hf --json backup src
+  stop_growing
+  [ "$(summary torn <<<"$output")" = 1 ]
+  [ "$(jq -r 'select(.message_type == "torn").path' <<<"$output")" = "$T/src/log" ]
+  [[ $stderr == *"changed while it was read: $T/src/log"* ]]
+  run -0 hf ls -l "latest:$T/src"
+  [ "$(grep -c 'changed while it was read' <<<"$output")" = 1 ]
+  has "$T/src/log (changed while it was read)"
+  run -0 --separate-stderr hf --json ls "latest:$T/src"
+  [ "$(jq -r 'select(.torn).path' <<<"$output")" = "$T/src/log" ]
+  # It stands still now: read again, and whole.
+  run -0 --separate-stderr hf --json backup src
+  [ "$(summary torn <<<"$output")" = 0 ]
+  run -0 --separate-stderr hf --json ls "latest:$T/src"
+  has_not torn
+}
+
+@test "a path with .. behind a symlink is the place that the system goes to" {
+  mkdir -p far/away near/x
+  echo far >far/x
+  echo near >near/x/y
+  ln -s "$T/far/away" near/link
+  hf --quiet backup near/link/../x
+  run -0 hf ls latest
+  has "$T/far/x"; has_not near
+  hf dump "latest:$T/far/x" | cmp - far/x
+  [ "$(hf --json snapshots --path near/link/../x | summary snapshots)" = 1 ]
+  # What stands behind keeps its spelling, and so does a path without "..".
+  hf --quiet backup near/../near/link
+  run -0 hf ls latest
+  has "$T/near/link"; has_not far
+  run -1 hf backup near/none/../x
+  has 'near/none/..'; has 'No such file'
+  cd near/link
+  hf --quiet backup .. --host up
+  cd "$T"
+  run -0 hf ls latest
+  has "$T/far/away"
+  hf --quiet --repo near/link/../r init
+  [ -d far/r ]
+  if [ "$(id -u)" = 0 ]; then
+    ln -s "$T/far/away" near/theirs
+    chown -h 12345 near/theirs
+    run -1 hf backup near/theirs/../x
+    has 'not permitted'
+  fi
+}
+
+@test "files-from is as restic's: patterns, comments, blanks; files-from0 is not" {
+  mkdir -p src/a src/b src/.hidden
+  touch src/a/1.txt src/a/2.txt src/b/3.txt src/b/.4.txt src/.hidden/5.txt 'src/a/#6' 'src/a/[7]' 'src/* 8'
+  printf '\xef\xbb\xbf# a comment\r\n\r\n  \t src/*/*.txt \t\r\n\t# another\nsrc/a/\\[7\\]\nsrc/hello' >list
+  hf --quiet backup --files-from list
+  run -0 hf ls -R latest
+  for name in a/1.txt a/2.txt b/3.txt b/.4.txt .hidden/5.txt 'a/[7]' hello; do has "$T/src/$name"; done
+  has_not '#6'; has_not numbers; has_not deep; has_not '* 8'
+  printf 'src/hello\nsrc/[z]*\nsrc/gone\n' >list
+  run -3 hf backup --files-from list
+  has "unreadable: $T/src/[z]*"; has "unreadable: $T/src/gone"; has '2 unreadable'
+  printf 'src/a/[\n' >list
+  run -2 hf backup --files-from list
+  has 'list of files list'; has '"/["'
+  printf "$T/src/?dd\n" >list
+  touch 'src/ödd'
+  hf --quiet backup --files-from list
+  run -0 hf ls -R latest
+  has "$T/src/ödd"
+  printf 'src/* 8\0src/a/#6\0' | hf --quiet backup --files-from0 -
+  run -0 hf ls -R latest
+  has "$T/src/* 8"; has "$T/src/a/#6"; has_not hello; has_not 1.txt
+  run -2 bash -c 'printf "src\0" | "$0" backup --files-from -' "$HOLDFAST_BIN"
+  has '--files-from0'
+  run -2 bash -c 'printf "# nothing\n" | "$0" backup --files-from -' "$HOLDFAST_BIN"
+  has 'no path'
+}
+
+@test "the name of standard input is a path; a closed one is an error" {
+  echo data >stream
+  for name in /db/x.sql db/x.sql //db//x.sql; do
+    hf --quiet backup --stdin --stdin-name "$name" <stream
+    run -0 --separate-stderr hf --json ls latest
+    [ "$(jq -r 'select(.path).path' <<<"$output" | tr '\n' ' ')" = '/db /db/x.sql ' ]
+    hf dump latest:/db/x.sql | cmp - stream
+  done
+  [ "$(hf --json snapshots --path /db/x.sql | summary snapshots)" = 3 ]
+  for name in '' / db/ db/../x; do
+    run -2 hf backup --stdin --stdin-name "$name" <stream
+    has '--stdin-name'
+  done
+  run -1 bash -c '"$0" backup --stdin <&-' "$HOLDFAST_BIN"
+  has 'standard input is closed'
+  run -1 bash -c '"$0" backup --files-from - <&-' "$HOLDFAST_BIN"
+  has 'standard input is closed'
+  hf --quiet backup --stdin --stdin-name empty </dev/null
+  run -0 hf snapshots
+  has '4 snapshots'
+}

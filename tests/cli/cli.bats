@@ -46,6 +46,8 @@ setup() { fresh; }
     has "  $command "
     hf $command --help | grep -q '^Examples:'
   done
+  hf restore --help | tr -s ' \n' ' ' | grep -q 'changed (size or time differ; the default)'
+  hf backup --help | tr -s ' \n' ' ' | grep -q 'balanced (the default)'
   run -0 hf --version
   [[ $output =~ ^holdfast\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
 }

@@ -58,6 +58,19 @@ no_controls() {
 has() { [[ $output == *"$1"* ]] || { echo "expected '$1' in: $output"; return 1; }; }
 has_not() { [[ $output != *"$1"* ]] || { echo "expected no '$1' in: $output"; return 1; }; }
 
+# A process that makes a file longer all the time: $writer. Returns when it is at it.
+keep_growing() { # FILE
+  local size
+  size=$(stat -c %s "$1")
+  python3 -c 'import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+while True: os.write(file, b"x")' "$1" 3>&- &
+  writer=$!
+  grown() { [ "$(stat -c %s "$1")" -gt "$2" ]; }
+  eventually grown "$1" "$size"
+}
+stop_growing() { kill "$writer"; wait "$writer" || true; }
+
 # Until a command succeeds, at most 20 seconds.
 eventually() {
   local i

@@ -40,6 +40,15 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   run -0 --separate-stderr hf --json restore "$first" --target back; valid restore summary-restore
   run -0 --separate-stderr hf --json restore "$first" --target back --dry-run; valid restore summary-restore
   run -0 --separate-stderr hf --json check --read-data; valid check summary-check
+  head -c 30000000 /dev/zero >src/log
+  keep_growing src/log
+  run -0 --separate-stderr hf --json backup src/log; valid backup 'torn summary-backup'
+  stop_growing
+  python3 -c 'import os; os.utime("src/hello", (0, 10**18))'
+  run -0 --separate-stderr hf --json backup src; valid backup summary-backup
+  run -0 --separate-stderr hf --json find log; valid find 'match summary-find'
+  [ "$(jq -r 'select(.torn).path' <<<"$output")" = "$T/src/log" ]
+  run -0 --separate-stderr hf --json ls "latest:$T/src"; valid ls 'entry summary-ls'
   run -1 --separate-stderr hf --json ls 00000000; valid ls error
   run -2 --separate-stderr hf --json ls; valid ls error
   pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
@@ -84,13 +85,15 @@ class NoTarget : public Target {
   static std::unexpected<Error> none() { return fail(Code::invalid, "a dry run has no target"); }
 };
 
-json report_left_out(Output& out, const std::vector<LeftOut>& all) {
+// `base`: what the target stands for in the snapshot.
+json report_left_out(Output& out, const std::vector<LeftOut>& all, const std::string& base) {
   json list = json::array();
   for (const LeftOut& l : all) {
-    out.message(fmt::format("Left out: {} of {} entries, the first /{} ({})", kind_text(l.kind),
-                            l.count, escaped(l.first), escaped(l.why)));
+    const std::string path = "/" + base + (base.empty() || l.first.empty() ? "" : "/") + l.first;
+    out.message(fmt::format("Left out: {} of {} entries, the first {} ({})", kind_text(l.kind),
+                            l.count, escaped(path), escaped(l.why)));
     list.push_back(with_path(
-        {{"kind", kind_text(l.kind)}, {"count", l.count}, {"why", escaped(l.why)}}, "/" + l.first));
+        {{"kind", kind_text(l.kind)}, {"count", l.count}, {"why", escaped(l.why)}}, path));
   }
   return list;
 }
@@ -107,23 +110,40 @@ void report_incomplete(Output& out, const RestoreReport& r) {
         fmt::format("and {} more that are not listed", r.incomplete_count - r.incomplete.size()));
 }
 
-void report_restore(const Context& context, const RestoreReport& r, const SnapshotRef& ref,
-                    bool dry_run, std::int64_t elapsed_ns) {
+bool restored_nothing(const RestoreReport& r) {
+  return r.files + r.directories + r.symlinks + r.links + r.others + r.kept + r.incomplete_count ==
+         0;
+}
+
+struct Restoring {
+  SnapshotRef ref;
+  std::string base;  // the directory of the snapshot that the target stands for
+  bool dry_run = false, chosen = false;
+};
+
+void report_restore(const Context& context, const RestoreReport& r, const Restoring& what,
+                    std::int64_t elapsed_ns) {
   Output& out = context.out;
+  const bool dry_run = what.dry_run;
   report_incomplete(out, r);
-  const json left_out = report_left_out(out, r.left_out);
+  const json left_out = report_left_out(out, r.left_out, what.base);
   out.message(
       fmt::format("{}: {} files, {} directories, {} symlinks, {} hard links, {} others, {} kept as "
                   "they stand; {} in {}",
                   dry_run ? "Would restore" : "Restored", r.files, r.directories, r.symlinks,
                   r.links, r.others, r.kept, human_bytes(r.bytes), human_duration(elapsed_ns)));
+  if (dry_run) out.message("Dry run: what stands in the target was not looked at");
+  if (what.chosen && restored_nothing(r))
+    out.warning(
+        "nothing matched: --include and --exclude are matched against the whole path in the "
+        "snapshot, as 'holdfast ls' shows it");
   if (r.verified > 0) out.message(fmt::format("Read back and verified: {} files", r.verified));
   if (r.incomplete_count > 0)
     out.warning(fmt::format("INCOMPLETE: {} entries were not restored, {} of them for damage",
                             r.incomplete_count, r.damaged_count));
   out.object({{"message_type", "summary"},
               {"command", "restore"},
-              {"snapshot", ref.snapshot->id.hex()},
+              {"snapshot", what.ref.snapshot->id.hex()},
               {"dry_run", dry_run},
               {"files", r.files},
               {"directories", r.directories},
@@ -150,23 +170,53 @@ std::function<bool(const Entry&)> choice(PatternList includes, PatternList exclu
 
 }  // namespace
 
+namespace {
+
+// As mkdir -p: the target itself is made by open_target().
+Result<> make_parents(const std::string& target) {
+  std::filesystem::path path = target;
+  if (!path.has_filename()) path = path.parent_path();  // it ends with '/'
+  const std::filesystem::path parent = path.parent_path();
+  if (parent.empty()) return {};
+  std::error_code error;
+  std::filesystem::create_directories(parent, error);
+  if (!error) return {};
+  return fail(Code::denied, fmt::format("target {}: {} cannot be made: {}", escaped(target),
+                                        escaped(parent.string()), error.message()));
+}
+
+Result<std::unique_ptr<Target>> make_target(const Context& context, const RestoreCommand& command,
+                                            Overwrite overwrite) {
+  if (command.dry_run) return std::make_unique<NoTarget>();
+  HF_TRY(make_parents(command.target));
+  return open_target(command.target, {.overwrite = overwrite, .privileged = command.privileged},
+                     context.random);
+}
+
+Result<Restoring> what_to_restore(Repository& repository, const HeadList& heads,
+                                  const RestoreCommand& command) {
+  Restoring what;
+  what.dry_run = command.dry_run;
+  what.chosen = !command.includes.empty() || !command.excludes.empty();
+  HF_ASSIGN(what.ref, find_snapshot(heads, command.snapshot));
+  if (what.ref.path.empty()) return what;
+  HF_ASSIGN(const Entry entry, entry_at(repository.nodes(), what.ref));
+  what.base = entry.type == EntryType::directory ? what.ref.path : entry.directory;
+  return what;
+}
+
+}  // namespace
+
 Result<int> run_restore(const Context& context, const RestoreCommand& command) {
   HF_ASSIGN(const Overwrite overwrite, parse_overwrite(command.overwrite));
   HF_ASSIGN(PatternList includes, compile(command.includes));
   HF_ASSIGN(PatternList excludes, compile(command.excludes));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, true));
-  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.snapshot));
   Repository& repository = opened->repository();
-  if (!ref.path.empty()) HF_TRY(entry_at(repository.nodes(), ref));
-  std::unique_ptr<Target> target;
-  if (command.dry_run) {
-    target = std::make_unique<NoTarget>();
-  } else {
-    HF_ASSIGN(target, open_target(command.target,
-                                  {.overwrite = overwrite, .privileged = command.privileged},
-                                  context.random));
-  }
+  HF_ASSIGN(const Restoring what, what_to_restore(repository, heads, command));
+  const SnapshotRef& ref = what.ref;
+  HF_ASSIGN(const auto target, make_target(context, command, overwrite));
   std::atomic<std::uint64_t> files{0}, bytes{0};
   RestoreOptions options;
   options.subtree = ref.path;
@@ -193,7 +243,7 @@ Result<int> run_restore(const Context& context, const RestoreCommand& command) {
     context.out.message(
         "Interrupted. What was restored is whole; the same command goes on from there.");
   HF_TRY(report);
-  report_restore(context, *report, ref, command.dry_run, context.clock.steady_ns() - started);
+  report_restore(context, *report, what, context.clock.steady_ns() - started);
   return report->incomplete_count > 0 ? 4 : 0;
 }
 

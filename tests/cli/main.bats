@@ -119,3 +119,89 @@ setup() { leaks=1; fresh; }
   run -0 hf stats
   has Reduction
 }
+
+@test "find of very many: in order, in every snapshot, and in little memory" {
+  mkdir many
+  python3 - <<'END'
+import os
+for i in range(30000):
+    os.symlink("/", "many/%05d%s" % (i, "n" * 200))
+END
+  init
+  first=$(snapshot many --compression fast)
+  rm many/29999*
+  : >many/other
+  second=$(snapshot many --compression fast)
+  # The largest memory of a command, in KiB.
+  cat >used <<'END'
+import resource, subprocess, sys
+subprocess.run(sys.argv[2:], stdout=open(sys.argv[1], "w"), check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+END
+  export ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=1
+  few=$(python3 used few "$HOLDFAST_BIN" --json find other)
+  all=$(python3 used all "$HOLDFAST_BIN" --json find '*n')
+  [ "$(summary matches <few)" = 1 ]
+  [ "$(summary matches <all)" = 59999 ]
+  echo "$few KiB, $all KiB"
+  [ $((all - few)) -lt 25000 ]
+  jq -r 'select(.path) | .snapshot + .path' all >got
+  tail="$(printf 'n%.0s' {1..200})"
+  for i in {00000..29999}; do echo "$first$T/many/$i$tail"; done >wanted
+  head -n 29999 wanted | sed "s|^$first|$second|" >>wanted
+  cmp wanted got
+}
+
+@test "times far away" {
+  mkdir src
+  cat >times <<'END'
+import os, sys
+for name, seconds in [("near", 1), ("old", -10**9), ("far", 15032385534), ("older", -60000000000), ("farthest", 10**18)]:
+    open("src/" + name, "w").close()
+    os.utime("src/" + name, ns=(0, seconds * 10**9 + 7))
+    if int(os.stat("src/" + name).st_mtime_ns) != seconds * 10**9 + 7: print("cannot")
+END
+  [ -z "$(python3 times)" ] || skip "the file system has no such times"
+  init
+  snapshot src
+  run -0 hf ls -l "latest:$T/src"
+  has "2446-05-10 22:38:54 +00:00 $T/src/far"; has "0068-09-03 13:20:00 +00:00 $T/src/older"; has "@1000000000000000000 $T/src/farthest"
+  run -0 --separate-stderr hf --json ls "latest:$T/src"
+  [ "$(jq -r 'select(.path).mtime' <<<"$output" | sort | tr '\n' ' ')" = "0068-09-03T13:20:00.000000007Z \
+1938-04-24T22:13:20.000000007Z 1970-01-01T00:00:01.000000007Z 2446-05-10T22:38:54.000000007Z @1000000000000000000 " ]
+}
+
+@test "restore makes the folders above its target, and says when nothing matched" {
+  small_tree
+  init
+  snapshot src
+  run -0 hf restore "latest:$T/src/sub" --target some/new/place/
+  cmp src/sub/random some/new/place/random
+  printf x >file
+  run -1 hf restore latest --target file/below/it
+  has "file/below"
+  run -0 hf restore "latest:$T/src" --target none --include /hello
+  has 'nothing matched'; has 'whole path in the snapshot'
+  run -0 hf restore "latest:$T/src" --target some --include hello
+  has_not 'nothing matched'
+  run -0 hf restore "latest:$T/src" --target some --include hello
+  has '1 kept'; has_not 'nothing matched'
+  run -0 hf restore "latest:$T/src/empty" --target empty
+  has_not 'nothing matched'
+  run -0 hf restore latest --target nowhere/deep --dry-run --include /none
+  has 'nothing matched'; has 'not looked at'
+  [ ! -e nowhere ]
+}
+
+@test "what was left out is named by its path in the snapshot" {
+  mkdir -p src/sub
+  printf x >src/sub/program
+  chmod 4755 src/sub/program
+  init
+  snapshot src
+  for place in "$T/src" "$T/src/sub" "$T/src/sub/program"; do
+    run -0 --separate-stderr hf --json restore "latest:$place" --target "out-${place##*/}"
+    [ "$(summary 'left_out[] | select(.kind == "setuid or setgid bit").path' <<<"$output")" = "$T/src/sub/program" ]
+    [[ $stderr == *"the first $T/src/sub/program ("* ]]
+  done
+}

@@ -4,6 +4,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fmt/format.h>
+#include <locale.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -45,6 +46,25 @@ Result<> each_piece(ChunkSource& chunks, NodeSource& nodes, const Entry& entry, 
   }
 }
 
+// While it lives, libarchive takes the strings of this thread's entries for UTF-8, which is what
+// pax headers are; in the locale of a program that sets none, only ASCII would be.
+class Utf8Locale {
+ public:
+  Utf8Locale() : utf8_(::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr)) {
+    if (utf8_ != nullptr) before_ = ::uselocale(utf8_);
+  }
+  ~Utf8Locale() {
+    if (utf8_ == nullptr) return;
+    ::uselocale(before_);
+    ::freelocale(utf8_);
+  }
+  Utf8Locale(const Utf8Locale&) = delete;
+  Utf8Locale& operator=(const Utf8Locale&) = delete;
+
+ private:
+  locale_t utf8_, before_ = nullptr;
+};
+
 // The writer behind libarchive. Keeps the writer's own error, which libarchive has no place for.
 class Archive {
  public:
@@ -54,9 +74,9 @@ class Archive {
   Archive& operator=(const Archive&) = delete;
 
   Result<> open() {
-    archive_write_set_format_pax_restricted(archive_);
-    // Names are bytes.
-    archive_write_set_options(archive_, "hdrcharset=BINARY");
+    // Not the restricted form: that leaves out fractions of times where nothing else is special.
+    // Names that are not UTF-8 get hdrcharset=BINARY, of which GNU tar warns; so not all.
+    archive_write_set_format_pax(archive_);
     archive_write_set_bytes_per_block(archive_, 64 * 1024);
     archive_write_set_bytes_in_last_block(archive_, 10240);
     return check(archive_write_open2(archive_, this, nullptr, &Archive::write, nullptr, nullptr));
@@ -272,6 +292,7 @@ Result<> dump(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root, cons
     if (entry.type != EntryType::directory)
       return fail(Code::invalid, escaped(path) + ": only files and directories can be dumped");
   }
+  const Utf8Locale utf8;
   TarDump tar(chunks, nodes, owners, writer, stop);
   return tar.run(root, path);
 }

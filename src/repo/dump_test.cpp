@@ -5,6 +5,7 @@
 #include <archive_entry.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <locale.h>
 
 #include "repo/memory_nodes.h"
 
@@ -46,6 +47,8 @@ struct Read {
 // What libarchive's own reader sees.
 std::map<std::string, Read> read_tar(const std::string& tar) {
   std::map<std::string, Read> out;
+  const locale_t utf8 = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+  const locale_t before = ::uselocale(utf8);
   archive* a = archive_read_new();
   archive_read_support_format_tar(a);
   archive_read_set_options(a, "hdrcharset=BINARY");
@@ -79,6 +82,8 @@ std::map<std::string, Read> read_tar(const std::string& tar) {
   }
   EXPECT_EQ(status, ARCHIVE_EOF) << archive_error_string(a);
   archive_read_free(a);
+  ::uselocale(before);
+  ::freelocale(utf8);
   return out;
 }
 
@@ -174,6 +179,27 @@ TEST_F(DumpTest, a_directory_is_a_tar_archive) {
   EXPECT_EQ(all["sparse"].size, (2 << 20) + 6);
   EXPECT_EQ(all["sparse"].text.substr(1U << 20, 6), "middle");
   EXPECT_EQ(all["sub/" + std::string(200, 'n')].text, "deep");
+}
+
+// The header of each entry tells whether its strings are UTF-8; GNU tar knows nothing of that.
+TEST_F(DumpTest, times_are_whole_and_only_names_that_need_it_are_binary) {
+  const auto plain = run(tree({at("dir", EntryType::directory), file("nai\xCC\x88ve", {}),
+                               file("name", {}), file("na\xC3\xAFve", {chunks_.put("text")})}),
+                         "");
+  ASSERT_TRUE(plain);
+  for (const auto& [name, read] : read_tar(*plain)) {
+    EXPECT_EQ(read.seconds, -3) << name;
+    EXPECT_EQ(read.ns, 123'456'789) << name;
+  }
+  EXPECT_NE(plain->find("na\xC3\xAFve"), std::string::npos);
+  EXPECT_NE(plain->find("nai\xCC\x88ve"), std::string::npos) << "composed";
+  EXPECT_EQ(plain->find("hdrcharset"), std::string::npos);
+  const auto binary = run(tree({file("caf\xE9", {chunks_.put("text")}), file("name", {})}), "");
+  ASSERT_TRUE(binary);
+  EXPECT_EQ(read_tar(*binary)["caf\xE9"].text, "text");
+  const std::size_t first = binary->find("hdrcharset=BINARY");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_EQ(binary->find("hdrcharset", first + 1), std::string::npos);
 }
 
 TEST_F(DumpTest, RST_13_damage_ends_it_and_is_named) {

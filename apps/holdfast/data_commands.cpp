@@ -65,13 +65,18 @@ std::string_view kind_text(LeftOutKind kind) {
 class NoTarget : public Target {
  public:
   Result<Placed> make_directory(std::string_view) override { return none(); }
+  bool made_directory(std::string_view) override { return false; }
   Result<DirectoryRef> directory(std::string_view) override { return none(); }
   Result<Created> create(const DirectoryRef&, const Entry&) override { return none(); }
   Result<Placed> link(const LinkSource&, const DirectoryRef&, const Entry&) override {
     return none();
   }
-  Result<Placed> make_symlink(const DirectoryRef&, const Entry&) override { return none(); }
-  Result<Placed> make_special(const DirectoryRef&, const Entry&) override { return none(); }
+  Result<TargetFile::Committed> make_symlink(const DirectoryRef&, const Entry&) override {
+    return none();
+  }
+  Result<TargetFile::Committed> make_special(const DirectoryRef&, const Entry&) override {
+    return none();
+  }
   Result<> finish_directory(std::string_view, const Entry&) override { return none(); }
   Result<> finish_modes() override { return none(); }
   Result<> finish_flags(const DirectoryRef&, const Entry&) override { return none(); }

@@ -33,12 +33,13 @@ mode_t read_umask() {
   return mask & 0777;
 }
 
+constexpr const char* kAccessAcl = "system.posix_acl_access";
+
 enum class XattrClass : std::uint8_t { plain, acl, privileged };
 
 XattrClass class_of(std::string_view name) {
   if (name.starts_with("user.")) return XattrClass::plain;
-  if (name == "system.posix_acl_access" || name == "system.posix_acl_default")
-    return XattrClass::acl;
+  if (name == kAccessAcl || name == "system.posix_acl_default") return XattrClass::acl;
   return XattrClass::privileged;  // security., trusted., and whatever else may come
 }
 
@@ -121,7 +122,10 @@ void MetadataWriter::owner_of_link(int fd, const Entry& entry) {
     notes_.note(LeftOutKind::owner, entry, errno_text(errno));
 }
 
-void MetadataWriter::xattrs(int fd, const Entry& entry) {
+std::string path_of(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+template <class Set>
+void MetadataWriter::each_xattr(const Entry& entry, Set set) {
   for (const Xattr& xattr : entry.xattrs) {
     const XattrClass kind = class_of(xattr.name);
     if (kind == XattrClass::privileged && !privileged_) {
@@ -130,14 +134,39 @@ void MetadataWriter::xattrs(int fd, const Entry& entry) {
       continue;
     }
     const bool clean = xattr.name.find('\0') == std::string::npos;
-    if (clean &&
-        ::fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) == 0)
-      continue;
+    const int error = clean ? set(xattr.name.c_str(), xattr.value) : 0;
+    if (clean && error == 0) continue;
     const auto note = kind == XattrClass::acl     ? LeftOutKind::acl
                       : kind == XattrClass::plain ? LeftOutKind::xattr
                                                   : LeftOutKind::privileged_xattr;
-    notes_.note(note, entry, clean ? errno_text(errno) : "name with a NUL");
+    notes_.note(note, entry, clean ? errno_text(error) : "name with a NUL");
   }
+}
+
+void MetadataWriter::xattrs(int fd, const Entry& entry) {
+  each_xattr(entry, [&](const char* name, const std::string& value) {
+    return ::fsetxattr(fd, name, value.data(), value.size(), 0) == 0 ? 0 : errno;
+  });
+}
+
+// What is there already is not set again: on a file that was kept it may be that we may not.
+void MetadataWriter::xattrs_of_link(int fd, const Entry& entry) {
+  const std::string path = path_of(fd);
+  if (std::ranges::find(entry.xattrs, kAccessAcl, &Xattr::name) == entry.xattrs.end() &&
+      ::removexattr(path.c_str(), kAccessAcl) != 0 && errno != ENODATA && errno != ENOTSUP)
+    notes_.note(LeftOutKind::acl, entry, errno_text(errno));
+  std::string now;
+  each_xattr(entry, [&](const char* name, const std::string& value) {
+    now.resize(value.size() + 1);
+    const ssize_t n = ::getxattr(path.c_str(), name, now.data(), now.size());
+    if (n >= 0 && std::string_view(now.data(), static_cast<std::size_t>(n)) == value) return 0;
+    return ::setxattr(path.c_str(), name, value.data(), value.size(), 0) == 0 ? 0 : errno;
+  });
+}
+
+void MetadataWriter::mode_of_link(int fd, const Entry& entry, mode_t mode) {
+  if (::chmod(path_of(fd).c_str(), mode) != 0)
+    notes_.note(LeftOutKind::mode, entry, errno_text(errno));
 }
 
 void MetadataWriter::mode(int fd, const Entry& entry, mode_t mode) {

@@ -32,12 +32,15 @@ class MetadataWriter {
   // Owner and group as far as we may; `user`, `group`: what it has now.
   void owner(int fd, const Entry& entry, uid_t user, gid_t group);
   [[nodiscard]] bool wants_owner(const Entry& entry) const;
-  // The owner of what an O_PATH descriptor holds (a symlink).
+  // These, for what an O_PATH descriptor holds: it may be a symlink (its mode and attributes cannot
+  // be set), a device, or what we may not open.
   void owner_of_link(int fd, const Entry& entry);
+  void xattrs_of_link(int fd, const Entry& entry);  // and no ACL but the entry's
+  void mode_of_link(int fd, const Entry& entry, mode_t mode);
+  void times_of_link(int fd, const Entry& entry);
   void xattrs(int fd, const Entry& entry);
   void mode(int fd, const Entry& entry, mode_t mode);
   void times(int fd, const Entry& entry);          // mtime; atime stays
-  void times_of_link(int fd, const Entry& entry);  // O_PATH
   void flags(int fd, const Entry& entry);          // without immutable and append-only
   void locking_flags(int fd, const Entry& entry);  // those
 
@@ -49,6 +52,9 @@ class MetadataWriter {
 
  private:
   [[nodiscard]] std::pair<uid_t, gid_t> wanted_owner(const Entry& entry) const;
+  // Calls set(name, value) for those that may be set; it gives 0 or errno.
+  template <class Set>
+  void each_xattr(const Entry& entry, Set set);
 
   const bool privileged_;
   LeftOutNotes& notes_;
@@ -56,6 +62,10 @@ class MetadataWriter {
   const gid_t group_;
   const mode_t mask_;
 };
+
+// What leads to what a descriptor holds, for calls that do not take one of O_PATH: never to what
+// stands under its name by now.
+std::string path_of(int fd);
 
 inline constexpr std::uint32_t kLockingFlags = 0x30;  // FS_IMMUTABLE_FL | FS_APPEND_FL
 

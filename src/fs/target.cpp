@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <list>
+#include <map>
 
 #include "fs/directory_set.h"
 #include "fs/place.h"
@@ -43,6 +44,11 @@ Result<> write_all(int fd, std::uint64_t offset, ByteSpan bytes) {
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
   return {};
+}
+
+TargetFile::Committed committed(Placed placed, const Entry& entry, FileIdentity identity) {
+  const bool source = placed == Placed::made && entry.links > 1;
+  return {.placed = placed, .identity = source ? std::optional(identity) : std::nullopt};
 }
 
 class PosixFile : public TargetFile {
@@ -95,21 +101,14 @@ class PosixFile : public TargetFile {
     if (end_.load() < entry_.size && ::ftruncate(fd_.get(), static_cast<off_t>(entry_.size)) != 0)
       return entry_error(entry_, errno, "set size");
     put_metadata();
-    Committed done;
-    if (entry_.links > 1) {
-      struct stat status{};
-      if (::fstat(fd_.get(), &status) != 0) return entry_error(entry_, errno, "fstat");
-      done.identity = identity_of(status);
-    }
+    struct stat status{};
+    if (entry_.links > 1 && ::fstat(fd_.get(), &status) != 0)
+      return entry_error(entry_, errno, "fstat");
     auto placed =
         place(dir().fd.get(), temporary_.c_str(), entry_.name, context_.options.overwrite);
     temporary_.clear();
     if (!placed) return wrap(std::move(placed).error(), escaped(entry_.path()));
-    done.placed = *placed;
-    if (done.placed == Placed::kept && entry_.links > 1)
-      if (const auto there = look(dir().fd.get(), entry_.name.c_str()))
-        done.identity = identity_of(*there);
-    return done;
+    return committed(*placed, entry_, identity_of(status));
   }
 
  private:
@@ -153,8 +152,17 @@ class PosixFile : public TargetFile {
 
 class PosixRestored : public RestoredFile {
  public:
-  PosixRestored(Fd fd, std::uint64_t size) : fd_(std::move(fd)), size_(size) {}
+  PosixRestored(Fd fd, const struct stat& status)
+      : fd_(std::move(fd)),
+        size_(static_cast<std::uint64_t>(status.st_size)),
+        identity_(identity_of(status)) {}
   [[nodiscard]] std::uint64_t size() const override { return size_; }
+  [[nodiscard]] FileIdentity identity() const override { return identity_; }
+  [[nodiscard]] std::uint64_t next_data(std::uint64_t offset) const override {
+    const off_t at = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
+    if (at >= 0) return static_cast<std::uint64_t>(at);
+    return errno == ENXIO ? std::max(size_, offset) : offset;  // offset: holes are not told here
+  }
   Result<> read(std::uint64_t offset, MutableByteSpan out) override {
     while (!out.empty()) {
       const ssize_t n = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
@@ -170,6 +178,7 @@ class PosixRestored : public RestoredFile {
  private:
   Fd fd_;
   std::uint64_t size_;
+  FileIdentity identity_;
 };
 
 // A few directories that are open, newest first; ancestors of what is being restored are among
@@ -209,6 +218,13 @@ std::string name_of(std::string_view path) {
   return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
 }
 
+// As far as can be told without reading it.
+bool looks_the_same(const struct stat& there, const Entry& entry) {
+  return S_ISREG(there.st_mode) && static_cast<std::uint64_t>(there.st_size) == entry.size &&
+         there.st_mtim.tv_sec == entry.mtime.seconds &&
+         there.st_mtim.tv_nsec == static_cast<long>(entry.mtime.nanoseconds);
+}
+
 bool has_xattr(int fd, const char* name) { return ::fgetxattr(fd, name, nullptr, 0) > 0; }
 
 class PosixTarget : public Target {
@@ -238,6 +254,7 @@ class PosixTarget : public Target {
     const std::string name = name_of(path);
     const bool made = ::mkdirat(posix(parent).fd.get(), name.c_str(), 0700) == 0;
     if (!made && errno != EEXIST) return std::unexpected(errno_error(errno, "make directory"));
+    if (!made) let_us_in(posix(parent).fd.get(), name, path);
     Opened opened = open_beneath(posix(parent).fd.get(), name, kDirectoryFlags, 0, context_.how);
     if (!opened && (opened.error() == ELOOP || opened.error() == ENOTDIR))
       return fail(Code::conflict,
@@ -245,9 +262,18 @@ class PosixTarget : public Target {
                   "another place");
     if (!opened) return std::unexpected(errno_error(opened.error(), "open directory"));
     HF_ASSIGN(DirectoryRef directory, adopt(std::move(*opened), made, posix(parent).inherits));
-    known_.insert(path, posix(directory).identity, made);
+    const auto known = known_.find(path);
+    const FileIdentity identity = posix(directory).identity;
+    const bool before = known && known->made && known->identity == DirectorySet::digest(identity);
+    known_.insert(path, identity, made || before);
     open_.put(path, std::move(directory));
     return made ? Placed::made : Placed::kept;
+  }
+
+  bool made_directory(std::string_view path) override {
+    const std::lock_guard lock(mutex_);
+    const auto known = known_.find(path);
+    return known && known->made;
   }
 
   Result<DirectoryRef> directory(std::string_view path) override {
@@ -263,7 +289,10 @@ class PosixTarget : public Target {
       const auto there = look(posix(directory).fd.get(), entry.name.c_str());
       if (there) {
         HF_ASSIGN(const bool stays, keeps(*there, entry));
-        created.existing = identity_of(*there);
+        if (stays && context_.options.overwrite == Overwrite::changed) {
+          created.existing = identity_of(*there);
+          finish_kept(posix(directory), *there, entry);
+        }
         if (stays) return created;
       }
     }
@@ -275,8 +304,10 @@ class PosixTarget : public Target {
 
   Result<Placed> link(const LinkSource& source, const DirectoryRef& directory,
                       const Entry& entry) override;
-  Result<Placed> make_symlink(const DirectoryRef& directory, const Entry& entry) override;
-  Result<Placed> make_special(const DirectoryRef& directory, const Entry& entry) override;
+  Result<TargetFile::Committed> make_symlink(const DirectoryRef& directory,
+                                             const Entry& entry) override;
+  Result<TargetFile::Committed> make_special(const DirectoryRef& directory,
+                                             const Entry& entry) override;
   Result<> finish_directory(std::string_view path, const Entry& entry) override;
   Result<> finish_modes() override;
   Result<> finish_flags(const DirectoryRef& directory, const Entry& entry) override;
@@ -290,14 +321,14 @@ class PosixTarget : public Target {
 
  private:
   struct HeldMode {
-    std::string path;
     FileIdentity identity;
     mode_t mode;
   };
 
   // Takes a directory that was just made or opened.
   Result<DirectoryRef> adopt(Fd fd, bool made, bool parent_inherits);
-  // Needs the lock.
+  // These need the lock.
+  void let_us_in(int parent, std::string_view name, std::string_view path);
   Result<DirectoryRef> open_known(std::string_view path);
   Result<DirectoryRef> open_again(std::string_view path);
   Result<> finish_open_directory(const PosixDirectory& directory, std::string_view path,
@@ -306,7 +337,10 @@ class PosixTarget : public Target {
   Result<bool> keeps(const struct stat& there, const Entry& entry) const;
   Result<Placed> put_link(const LinkSource& source, int from, const DirectoryRef& directory,
                           const Entry& entry);
-  void finish_symlink(int directory, const char* name, const Entry& entry);
+  void finish_kept(const PosixDirectory& directory, const struct stat& there, const Entry& entry);
+  std::optional<FileIdentity> finish_symlink(int directory, const char* name, const Entry& entry);
+  Result<FileIdentity> finish_special(const PosixDirectory& directory, const char* name,
+                                      mode_t type, const Entry& entry);
 
   Context context_;
   bool made_ = false;
@@ -315,7 +349,7 @@ class PosixTarget : public Target {
   std::mutex mutex_;
   DirectorySet known_{kDirectorySlotsMax};
   OpenDirectories open_;
-  std::vector<HeldMode> held_;
+  std::map<std::string, HeldMode> held_;  // by path
 };
 
 Result<DirectoryRef> PosixTarget::adopt(Fd fd, bool made, bool parent_inherits) {
@@ -340,6 +374,20 @@ Result<DirectoryRef> PosixTarget::adopt(Fd fd, bool made, bool parent_inherits) 
   directory->identity = identity_of(status);
   directory->fd = std::move(fd);
   return directory;
+}
+
+// A directory of ours that we have no rights in: a restore that is repeated finds those that the
+// one before it locked. What is said of it is said by those who open it.
+void PosixTarget::let_us_in(int parent, std::string_view name, std::string_view path) {
+  const uid_t user = context_.metadata.user();
+  if (user == 0 || held_.size() >= kHeldModesMax) return;
+  const Opened fd = open_beneath(parent, name, O_PATH | O_DIRECTORY, 0, context_.how);
+  struct stat status{};
+  if (!fd || ::fstat(fd->get(), &status) != 0 || !S_ISDIR(status.st_mode)) return;
+  const mode_t mode = status.st_mode & 07777;
+  if (status.st_uid != user || (mode & 0700) == 0700) return;
+  if (::chmod(path_of(fd->get()).c_str(), mode | 0700) != 0) return;
+  held_.try_emplace(std::string(path), identity_of(status), mode);
 }
 
 Result<DirectoryRef> PosixTarget::open_known(std::string_view path) {
@@ -402,9 +450,7 @@ Result<bool> PosixTarget::keeps(const struct stat& there, const Entry& entry) co
                                     "another place");
   if (context_.options.overwrite == Overwrite::never) return true;
   return context_.options.overwrite == Overwrite::changed && entry.type == EntryType::file &&
-         S_ISREG(there.st_mode) && static_cast<std::uint64_t>(there.st_size) == entry.size &&
-         there.st_mtim.tv_sec == entry.mtime.seconds &&
-         there.st_mtim.tv_nsec == static_cast<long>(entry.mtime.nanoseconds);
+         looks_the_same(there, entry);
 }
 
 Result<Placed> PosixTarget::link(const LinkSource& source, const DirectoryRef& directory,
@@ -448,22 +494,55 @@ Result<Placed> PosixTarget::put_link(const LinkSource& source, int from,
   return placed;
 }
 
-// Owner and time through a descriptor that provably holds a symlink.
-void PosixTarget::finish_symlink(int directory, const char* name, const Entry& entry) {
+// Metadata of what was kept, through a descriptor that provably holds what was looked at. A file
+// with other names may be anybody's, linked here by whoever may write here (RST-04): it is left
+// alone.
+void PosixTarget::finish_kept(const PosixDirectory& directory, const struct stat& there,
+                              const Entry& entry) {
+  const Opened fd = open_beneath(directory.fd.get(), entry.name, O_PATH, 0, context_.how);
+  struct stat status{};
+  if (!fd || ::fstat(fd->get(), &status) != 0 || !S_ISREG(status.st_mode) ||
+      identity_of(status) != identity_of(there))
+    return context_.notes.note(LeftOutKind::mode, entry, "it was replaced meanwhile");
+  MetadataWriter& metadata = context_.metadata;
+  const mode_t mode = metadata.allowed_mode(entry);
+  if (status.st_nlink > 1) {
+    if ((status.st_mode & 07777) != mode)
+      context_.notes.note(LeftOutKind::mode, entry, "it was kept, and has other names too");
+    return;
+  }
+  if (status.st_uid != entry.uid || status.st_gid != entry.gid)
+    metadata.owner_of_link(fd->get(), entry);
+  metadata.xattrs_of_link(fd->get(), entry);
+  // Both of these may have changed it.
+  if (::fstat(fd->get(), &status) != 0 || (status.st_mode & 07777) != mode)
+    metadata.mode_of_link(fd->get(), entry, mode);
+}
+
+// Owner and time through a descriptor that provably holds a symlink. Its identity when it provably
+// is the one that was made.
+std::optional<FileIdentity> PosixTarget::finish_symlink(int directory, const char* name,
+                                                        const Entry& entry) {
   const Fd fd(::openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat status{};
   if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || !S_ISLNK(status.st_mode)) {
     context_.notes.note(LeftOutKind::times, entry, "the symlink was replaced");
-    return;
+    return std::nullopt;
   }
   if (status.st_uid != entry.uid || status.st_gid != entry.gid)
     context_.metadata.owner_of_link(fd.get(), entry);
   for (std::size_t i = 0; i < entry.xattrs.size(); ++i)
     context_.notes.note(LeftOutKind::privileged_xattr, entry, "attributes of symlinks are not set");
   context_.metadata.times_of_link(fd.get(), entry);
+  std::array<char, kLinkTargetMax + 1> text{};
+  const ssize_t n = ::readlinkat(fd.get(), "", text.data(), text.size());
+  if (n < 0 || std::string_view(text.data(), static_cast<std::size_t>(n)) != entry.link_target)
+    return std::nullopt;
+  return identity_of(status);
 }
 
-Result<Placed> PosixTarget::make_symlink(const DirectoryRef& directory, const Entry& entry) {
+Result<TargetFile::Committed> PosixTarget::make_symlink(const DirectoryRef& directory,
+                                                        const Entry& entry) {
   HF_TRY(check_entry_name(entry.name));
   const int to = posix(directory).fd.get();
   const bool clean = !entry.link_target.empty() && entry.link_target.size() <= kLinkTargetMax &&
@@ -471,30 +550,32 @@ Result<Placed> PosixTarget::make_symlink(const DirectoryRef& directory, const En
   if (!clean) return fail(Code::invalid, escaped(entry.path()) + ": bad symlink target");
   if (const auto there = look(to, entry.name.c_str())) {
     HF_ASSIGN(const bool stays, keeps(*there, entry));
-    if (stays) return Placed::kept;
+    if (stays) return TargetFile::Committed{.placed = Placed::kept, .identity = {}};
   }
   std::string temporary;
   const int error = make_temporary(context_.names, temporary, [&](const char* name) {
     return ::symlinkat(entry.link_target.c_str(), to, name) == 0 ? 0 : errno;
   });
   if (error != 0) return entry_error(entry, error, "make symlink");
-  finish_symlink(to, temporary.c_str(), entry);
+  const auto identity = finish_symlink(to, temporary.c_str(), entry);
   auto placed = place(to, temporary.c_str(), entry.name, context_.options.overwrite);
   if (!placed) return wrap(std::move(placed).error(), escaped(entry.path()));
-  return placed;
+  if (!identity) return TargetFile::Committed{.placed = *placed, .identity = {}};
+  return committed(*placed, entry, *identity);
 }
 
-Result<Placed> PosixTarget::make_special(const DirectoryRef& directory, const Entry& entry) {
+Result<TargetFile::Committed> PosixTarget::make_special(const DirectoryRef& directory,
+                                                        const Entry& entry) {
   HF_TRY(check_entry_name(entry.name));
   const int to = posix(directory).fd.get();
   const bool device = entry.type != EntryType::fifo;
   if (device && !context_.options.privileged) {
     context_.notes.note(LeftOutKind::device, entry, "devices are made only when asked for");
-    return Placed::kept;
+    return TargetFile::Committed{.placed = Placed::kept, .identity = {}};
   }
   if (const auto there = look(to, entry.name.c_str())) {
     HF_ASSIGN(const bool stays, keeps(*there, entry));
-    if (stays) return Placed::kept;
+    if (stays) return TargetFile::Committed{.placed = Placed::kept, .identity = {}};
   }
   const mode_t type = !device ? S_IFIFO : entry.type == EntryType::char_device ? S_IFCHR : S_IFBLK;
   std::string temporary;
@@ -502,23 +583,31 @@ Result<Placed> PosixTarget::make_special(const DirectoryRef& directory, const En
     return ::mknodat(to, name, type | 0600, entry.rdev) == 0 ? 0 : errno;
   });
   if (error != 0) return entry_error(entry, error, "make it");
-  // O_PATH: a device must not be opened. Its mode can be set through /proc only, so by name, in a
-  // directory that may be another's: proved before and after by the descriptor.
-  const Fd fd(::openat(to, temporary.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status{};
-  if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || (status.st_mode & S_IFMT) != type) {
-    ::unlinkat(to, temporary.c_str(), 0);
-    return fail(Code::conflict, escaped(entry.path()) + ": it was replaced as soon as it was made");
-  }
-  if (status.st_uid != entry.uid || status.st_gid != entry.gid)
-    context_.metadata.owner_of_link(fd.get(), entry);
-  const std::string self = "/proc/self/fd/" + std::to_string(fd.get());
-  if (::chmod(self.c_str(), context_.metadata.allowed_mode(entry)) != 0)
-    context_.notes.note(LeftOutKind::mode, entry, errno_text(errno));
-  context_.metadata.times_of_link(fd.get(), entry);
+  HF_ASSIGN(const FileIdentity identity,
+            finish_special(posix(directory), temporary.c_str(), type, entry));
   auto placed = place(to, temporary.c_str(), entry.name, context_.options.overwrite);
   if (!placed) return wrap(std::move(placed).error(), escaped(entry.path()));
-  return placed;
+  return committed(*placed, entry, identity);
+}
+
+// O_PATH: a device must not be opened. What the descriptor holds is proved to be what was made, as
+// its directory may be another's.
+Result<FileIdentity> PosixTarget::finish_special(const PosixDirectory& directory, const char* name,
+                                                 mode_t type, const Entry& entry) {
+  const Fd fd(::openat(directory.fd.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status{};
+  if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || (status.st_mode & S_IFMT) != type ||
+      (type != S_IFIFO && status.st_rdev != entry.rdev)) {
+    ::unlinkat(directory.fd.get(), name, 0);
+    return fail(Code::conflict, escaped(entry.path()) + ": it was replaced as soon as it was made");
+  }
+  MetadataWriter& metadata = context_.metadata;
+  if (status.st_uid != entry.uid || status.st_gid != entry.gid)
+    metadata.owner_of_link(fd.get(), entry);
+  metadata.xattrs_of_link(fd.get(), entry);
+  metadata.mode_of_link(fd.get(), entry, metadata.allowed_mode(entry));
+  metadata.times_of_link(fd.get(), entry);
+  return identity_of(status);
 }
 
 Result<> PosixTarget::finish_directory(std::string_view path, const Entry& entry) {
@@ -526,6 +615,12 @@ Result<> PosixTarget::finish_directory(std::string_view path, const Entry& entry
   if (path.empty() && !made_) return {};
   const std::lock_guard lock(mutex_);
   HF_ASSIGN(const DirectoryRef directory, open_known(path));
+  if (context_.options.overwrite == Overwrite::never) {
+    const auto known = known_.find(path);
+    if (!known)
+      context_.notes.note(LeftOutKind::mode, entry, "too many to know which of them stood there");
+    if (!known || !known->made) return {};
+  }
   // The handle is not used again as one of a directory that only we can enter.
   open_.erase(path);
   return finish_open_directory(posix(directory), path, entry);
@@ -541,8 +636,9 @@ Result<> PosixTarget::finish_open_directory(const PosixDirectory& directory, std
   metadata.xattrs(fd, entry);
   const mode_t mode = metadata.allowed_mode(entry);
   const bool locks_out = metadata.user() != 0 && (mode & 0700) != 0700;
+  held_.erase(std::string(path));
   if (locks_out && held_.size() < kHeldModesMax) {
-    held_.push_back({std::string(path), directory.identity, mode});
+    held_.try_emplace(std::string(path), directory.identity, mode);
     metadata.mode(fd, entry, mode | 0700);
   } else {
     metadata.mode(fd, entry, mode);
@@ -555,13 +651,14 @@ Result<> PosixTarget::finish_open_directory(const PosixDirectory& directory, std
 Result<> PosixTarget::finish_modes() {
   const std::lock_guard lock(mutex_);
   Result<> result;
-  for (; !held_.empty(); held_.pop_back()) {
-    const HeldMode& held = held_.back();
-    const auto directory = open_known(held.path);
+  // A path sorts behind those above it.
+  for (; !held_.empty(); held_.erase(std::prev(held_.end()))) {
+    const auto& [path, held] = *held_.rbegin();
+    const auto directory = open_known(path);
     if (!directory || posix(*directory).identity != held.identity ||
         ::fchmod(posix(*directory).fd.get(), held.mode) != 0)
-      result = fail(Code::conflict, escaped(held.path) + ": its mode could not be set");
-    open_.erase(held.path);
+      result = fail(Code::conflict, escaped(path) + ": its mode could not be set");
+    open_.erase(path);
   }
   return result;
 }
@@ -571,25 +668,28 @@ Result<std::unique_ptr<RestoredFile>> PosixTarget::open(const DirectoryRef& dire
   HF_TRY(check_entry_name(entry.name));
   Opened opened =
       open_beneath(posix(directory).fd.get(), entry.name, O_RDONLY | O_NONBLOCK, 0, context_.how);
-  if (!opened) return entry_error(entry, opened.error(), "open");
+  if (!opened && opened.error() != ELOOP) return entry_error(entry, opened.error(), "open");
   struct stat status{};
-  if (::fstat(opened->get(), &status) != 0) return entry_error(entry, errno, "fstat");
-  if (!S_ISREG(status.st_mode))
-    return fail(Code::corrupt, escaped(entry.path()) + ": it is not a file any more");
+  if (opened && ::fstat(opened->get(), &status) != 0) return entry_error(entry, errno, "fstat");
+  if (!opened || !S_ISREG(status.st_mode))
+    return fail(Code::conflict, escaped(entry.path()) + ": something that is not a file is there");
   // So that the disk answers and not memory, as far as what was written is synced.
   ::posix_fadvise(opened->get(), 0, 0, POSIX_FADV_DONTNEED);
-  return std::make_unique<PosixRestored>(std::move(*opened),
-                                         static_cast<std::uint64_t>(status.st_size));
+  return std::make_unique<PosixRestored>(std::move(*opened), status);
 }
 
 Result<> PosixTarget::finish_flags(const DirectoryRef& directory, const Entry& entry) {
   HF_TRY(check_entry_name(entry.name));
   const bool folder = entry.type == EntryType::directory;
+  const bool never = context_.options.overwrite == Overwrite::never;
+  if (never && folder && !made_directory(entry.path())) return {};
   Opened opened = open_beneath(posix(directory).fd.get(), entry.name,
                                O_RDONLY | O_NONBLOCK | (folder ? O_DIRECTORY : 0), 0, context_.how);
   if (!opened) return entry_error(entry, opened.error(), "open");
   struct stat status{};
   if (::fstat(opened->get(), &status) != 0) return entry_error(entry, errno, "fstat");
+  // Another's file that was kept is not to be locked.
+  if (never && !folder && !looks_the_same(status, entry)) return {};
   const auto known = folder ? known_.find(entry.path()) : std::nullopt;
   const bool same =
       folder ? !known || known->identity == DirectorySet::digest(identity_of(status))

@@ -121,7 +121,7 @@ TEST_F(TargetTest, RST_03_a_link_is_made_to_the_restored_inode_only) {
   first.links = 2;
   const auto committed = write(*t, first, "content");
   ASSERT_TRUE(committed);
-  const Target::LinkSource source{"", "first", committed->identity};
+  const Target::LinkSource source{"", "first", *committed->identity};
   ASSERT_TRUE(t->link(source, dir(*t, ""), named("", "second")));
   EXPECT_EQ(status(target("second")).st_ino, status(target("first")).st_ino);
 
@@ -148,7 +148,7 @@ TEST_F(TargetTest, RST_03_a_source_below_a_planted_symlink_is_not_found) {
   forget_handles(*t);
   ASSERT_EQ(::rename(target("d").c_str(), target("gone").c_str()), 0);
   plant(outside(""), target("d"));
-  EXPECT_FALSE(t->link({"d", "passwd", committed->identity}, dir(*t, ""), named("", "second")));
+  EXPECT_FALSE(t->link({"d", "passwd", *committed->identity}, dir(*t, ""), named("", "second")));
   EXPECT_FALSE(exists(target("second")));
 }
 
@@ -248,8 +248,8 @@ TEST_F(TargetTest, RST_07_rights_are_given_only_when_asked_for) {
     EXPECT_EQ(status(target("tool")).st_mode & 07777, 0755U);
     EXPECT_LT(::getxattr(target("tool").c_str(), "security.capability", nullptr, 0), 0);
     EXPECT_LT(::getxattr(target("tool").c_str(), "trusted.x", nullptr, 0), 0);
-    EXPECT_FALSE(*t->make_special(dir(*t, ""), named("", "null", EntryType::char_device)) ==
-                 Placed::made);
+    EXPECT_EQ(t->make_special(dir(*t, ""), named("", "null", EntryType::char_device))->placed,
+              Placed::kept);
     EXPECT_FALSE(exists(target("null")));
     std::map<LeftOutKind, LeftOut> notes;
     for (const LeftOut& note : t->left_out()) notes[note.kind] = note;
@@ -379,6 +379,101 @@ TEST_F(TargetTest, a_file_of_same_size_and_time_stays_unless_always) {
   EXPECT_EQ(get(target("x")), "xyz");
   EXPECT_EQ(write(*make(), entry, "longer")->placed, Placed::made);
   EXPECT_EQ(get(target("x")), "longer");
+}
+
+TEST_F(TargetTest, a_kept_file_gets_the_metadata_of_its_entry) {
+  Entry entry = named("", "x");
+  entry.mode = 0640;
+  entry.xattrs = {{"user.a", "b"}};
+  ASSERT_TRUE(write(*make(), entry, "abc"));
+  const ino_t inode = status(target("x")).st_ino;
+  // Without a right to open it.
+  const auto disturb = [&] {
+    ::setxattr(target("x").c_str(), "user.a", "c", 1, 0);
+    ::setxattr(target("x").c_str(), "system.posix_acl_access", kAcl.data(), kAcl.size(), 0);
+    ::chmod(target("x").c_str(), 0);
+  };
+  disturb();
+  EXPECT_EQ(write(*make({.overwrite = Overwrite::never}), entry, "abc")->placed, Placed::kept);
+  EXPECT_EQ(status(target("x")).st_mode & 07777, 0U);
+  const auto t = make();
+  const auto done = write(*t, entry, "abc");
+  EXPECT_EQ(done->placed, Placed::kept);
+  EXPECT_EQ(status(target("x")).st_ino, inode);
+  EXPECT_EQ(status(target("x")).st_mode & 07777, 0640U);
+  EXPECT_EQ(acl_of(target("x"), "system.posix_acl_access"), "none");
+  EXPECT_EQ(acl_of(target("x"), "user.a"), "b");
+  EXPECT_EQ(status(target("x")).st_mtim.tv_nsec, 123'456'789);
+  EXPECT_TRUE(t->left_out().empty());
+  if (::geteuid() != 0) return;
+  ASSERT_EQ(::chown(target("x").c_str(), 12345, 54321), 0);
+  write(*make(), entry, "abc");
+  EXPECT_EQ(status(target("x")).st_uid, 0U);
+  EXPECT_EQ(status(target("x")).st_gid, 0U);
+}
+
+// Who may write into the target links another's file there, of the size and time that he knows.
+TEST_F(TargetTest, RST_04_metadata_of_a_kept_file_with_other_names_is_left_alone) {
+  ::mkdir(target("").c_str(), 0755);
+  ASSERT_EQ(::link(outside("passwd").c_str(), target("x").c_str()), 0);
+  before_ = picture();
+  Entry entry = named("", "x");
+  const struct stat there = status(target("x"));
+  entry.mtime = {there.st_mtim.tv_sec, static_cast<std::uint32_t>(there.st_mtim.tv_nsec)};
+  entry.mode = 0666;
+  entry.uid = 12345;
+  entry.xattrs = {{"user.a", "b"}};
+  const auto t = make();
+  EXPECT_EQ(write(*t, entry, "sentinel")->placed, Placed::kept);
+  EXPECT_EQ(acl_of(outside("passwd"), "user.a"), "none");
+  ASSERT_EQ(t->left_out().size(), 1U);
+  EXPECT_EQ(t->left_out()[0].kind, LeftOutKind::mode);
+}
+
+TEST_F(TargetTest, acls_and_attributes_of_fifos_and_devices) {
+  ::mkdir(target("").c_str(), 0755);
+  if (::setxattr(target("").c_str(), "system.posix_acl_default", kAcl.data(), kAcl.size(), 0) != 0)
+    GTEST_SKIP() << "no ACLs here";
+  const auto t = make();
+  Entry fifo = named("", "fifo", EntryType::fifo);
+  fifo.mode = 0640;
+  ASSERT_TRUE(t->make_special(dir(*t, ""), fifo));
+  EXPECT_EQ(acl_of(target("fifo"), "system.posix_acl_access"), "none") << "inherited";
+  EXPECT_EQ(status(target("fifo")).st_mode & 07777, 0640U);
+  fifo.name = "with";
+  fifo.xattrs = {{"system.posix_acl_access", kAcl}, {"trusted.x", "1"}};
+  ASSERT_TRUE(t->make_special(dir(*t, ""), fifo));
+  EXPECT_EQ(acl_of(target("with"), "system.posix_acl_access"), kAcl);
+  EXPECT_EQ(status(target("with")).st_mode & 07777, 0640U);
+  EXPECT_EQ(acl_of(target("with"), "trusted.x"), "none");
+  ASSERT_EQ(t->left_out().size(), 1U);
+  EXPECT_EQ(t->left_out()[0].kind, LeftOutKind::privileged_xattr);
+  if (::geteuid() != 0) return;
+  const auto asked = make({.overwrite = Overwrite::always, .privileged = true});
+  ASSERT_TRUE(asked->make_special(dir(*asked, ""), fifo));
+  EXPECT_EQ(acl_of(target("with"), "trusted.x"), "1");
+}
+
+TEST_F(TargetTest, never_locks_no_file_that_it_kept) {
+  ::mkdir(target("").c_str(), 0755);
+  ::mkdir(target("d").c_str(), 0755);
+  put(target("x"), "abc");
+  const auto t = make({.overwrite = Overwrite::never});
+  ASSERT_TRUE(t->make_directory("d"));
+  Entry file = named("", "x"), folder = named("", "d", EntryType::directory);
+  file.size = 3;
+  for (Entry* entry : {&file, &folder}) {
+    entry->flags = FS_APPEND_FL;
+    EXPECT_TRUE(t->finish_flags(dir(*t, ""), *entry));
+    int flags = 0;
+    const int fd = ::open(target(entry->name).c_str(), O_RDONLY | O_CLOEXEC);
+    ::ioctl(fd, FS_IOC_GETFLAGS, &flags);
+    EXPECT_EQ(flags & FS_APPEND_FL, 0);
+    flags &= ~FS_APPEND_FL;
+    ::ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    ::close(fd);
+  }
+  EXPECT_TRUE(t->left_out().empty());
 }
 
 TEST_F(TargetTest, symlinks_and_fifos) {

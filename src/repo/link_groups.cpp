@@ -9,6 +9,9 @@ namespace {
 Hash256 digest_of(const Entry& entry) {
   Bytes bytes;
   Writer writer(bytes);
+  writer.u8(static_cast<std::uint8_t>(entry.type));
+  writer.u64(entry.rdev);
+  writer.raw(as_bytes(entry.link_target));
   writer.u64(entry.size);
   if (entry.content.root) writer.raw(entry.content.root->id.span());
   for (const ContentItem& item : entry.content.items) {
@@ -20,17 +23,28 @@ Hash256 digest_of(const Entry& entry) {
 
 }  // namespace
 
-void LinkGroup::settle(std::optional<FileIdentity> identity) {
+void LinkGroup::settle(std::optional<Source> source) {
   const std::lock_guard lock(mutex_);
-  done_ = true;
-  identity_ = identity;
+  busy_ = false;
+  source_ = std::move(source);
   settled_.notify_all();
 }
 
-std::optional<FileIdentity> LinkGroup::wait() {
+std::optional<LinkGroup::Source> LinkGroup::wait() {
   std::unique_lock lock(mutex_);
-  settled_.wait(lock, [&] { return done_; });
-  return identity_;
+  settled_.wait(lock, [&] { return !busy_; });
+  busy_ = !source_;
+  return source_;
+}
+
+void LinkGroup::keep(const Source& kept) {
+  const std::lock_guard lock(mutex_);
+  if (!kept_) kept_ = kept;
+}
+
+std::optional<LinkGroup::Source> LinkGroup::kept() {
+  const std::lock_guard lock(mutex_);
+  return kept_;
 }
 
 LinkGroups::Place LinkGroups::place(const Entry& entry) {

@@ -12,22 +12,33 @@
 
 namespace holdfast {
 
-// Files that are one file (hard links). The first in the order of the tree is restored, the others
-// wait for it: it always stands before them in the queue.
+// Entries that are one object (hard links). One of them at a time is restored, at first the first
+// in the order of the tree, and the others wait for it: it always stands before them in the queue.
 class LinkGroup {
  public:
+  struct Source {
+    std::string directory, name;
+    FileIdentity identity;
+  };
   LinkGroup(const Entry& first, const Hash256& digest)
       : directory(first.directory), name(first.name), content(digest) {}
-  const std::string directory, name;
-  const Hash256 content;  // two entries that say they are one file must agree on what is in it
-  void settle(std::optional<FileIdentity> identity);
-  std::optional<FileIdentity> wait();  // nothing: the first one was not restored
+  const std::string directory, name;  // of the first
+  const Hash256 content;  // two entries that say they are one object must agree on what is in it
+
+  // By the one whose turn it is: what the others are linked to, or nothing. What was kept in the
+  // target is nothing: nobody knows what is in it.
+  void settle(std::optional<Source> source);
+  // Nothing: now it is the caller's turn.
+  std::optional<Source> wait();
+  // A file that was kept and may hold the content: a source for one who makes sure.
+  void keep(const Source& kept);
+  std::optional<Source> kept();
 
  private:
   std::mutex mutex_;
   std::condition_variable settled_;
-  bool done_ = false;
-  std::optional<FileIdentity> identity_;
+  bool busy_ = true;
+  std::optional<Source> source_, kept_;
 };
 
 // Groups of which not all members were seen yet; members of more are files of their own.
@@ -40,7 +51,7 @@ class LinkGroups {
     bool first = false;
     bool left_out = false;  // it should have been a link
   };
-  // Of a file, in the order of the tree.
+  // Of anything but a directory, in the order of the tree.
   Place place(const Entry& entry);
 
  private:

@@ -34,6 +34,8 @@ class Restorer {
     HF_TRY(find_top());
     const Result<> all = run_passes();
     files_.drain();
+    // Rights that we gave ourselves end with us.
+    if (!all || log_.aborted()) (void)target_.finish_modes();
     HF_TRY(log_.status());
     HF_TRY(all);
     RestoreReport report = log_.take();
@@ -62,7 +64,7 @@ class Restorer {
     if (later_) HF_TRY(pass(&Restorer::second));
     HF_TRY(verify());
     HF_TRY(finish_directories());
-    if (locking_) HF_TRY(pass(&Restorer::lock));
+    if (locking_) HF_TRY(pass(&Restorer::lock, true));
     return {};
   }
 
@@ -75,7 +77,7 @@ class Restorer {
   }
 
   Result<> finish_directories() {
-    HF_TRY(pass(&Restorer::finish));
+    HF_TRY(pass(&Restorer::finish, true));
     if (top_entry_ && top_entry_->type == EntryType::directory)
       note(*top_entry_, top_, target_.finish_directory("", *top_entry_));
     if (Result<> result = target_.finish_modes(); !result) {
@@ -86,8 +88,10 @@ class Restorer {
     return {};
   }
 
-  // Calls visit for every entry that is to be restored, with its directory relative to the target.
-  Result<> pass(Visit visit) {
+  // Calls visit for every entry that is to be restored; with `on_the_way`, also for directories
+  // that were only made for what is below them.
+  Result<> pass(Visit visit, bool on_the_way = false) {
+    files_seen_ = 0;
     last_path_.clear();
     last_.reset();
     failed_directory_.reset();
@@ -106,9 +110,13 @@ class Restorer {
       }
       const Entry* entry = *next;
       if (entry == nullptr || !is_below(entry->directory, top_)) return {};
-      if (options_.wanted && !options_.wanted(*entry)) continue;
-      HF_TRY((this->*visit)(*entry));
+      if (wanted(*entry) || (on_the_way && made_on_the_way(*entry))) HF_TRY((this->*visit)(*entry));
     }
+  }
+
+  bool wanted(const Entry& entry) const { return !options_.wanted || options_.wanted(entry); }
+  bool made_on_the_way(const Entry& entry) {
+    return entry.type == EntryType::directory && target_.made_directory(placed_path(entry));
   }
 
   Result<> visit_top(Visit visit) { return (this->*visit)(*top_entry_); }
@@ -196,6 +204,7 @@ class Restorer {
   }
 
   Result<> first(const Entry& entry) {
+    const std::uint64_t number = number_of(entry);
     if ((entry.flags & kLockingFlags) != 0) locking_ = true;
     if (entry.type == EntryType::directory) return first_directory(entry);
     if (entry.type != EntryType::file) {
@@ -215,30 +224,37 @@ class Restorer {
     FileJob job{.entry = placed(entry, true),
                 .path = entry.path(),
                 .directory = *directory,
-                .group = nullptr,
-                .first = false};
-    LinkGroups::Place place = links_.place(job.entry);
-    if (place.left_out)
-      log_.hard_link_left_out(job.path,
-                              Error{Code::invalid, "too many groups, or its content differs"});
+                .number = number};
+    LinkGroups::Place place = place_link(links_, job.entry);
     job.group = std::move(place.group);
-    job.first = place.first;
+    job.settles = place.first;
     files_.restore(std::move(job));
     return {};
   }
 
+  // The same in every pass.
+  std::uint64_t number_of(const Entry& entry) {
+    return entry.type == EntryType::file ? files_seen_++ : 0;
+  }
+
+  LinkGroups::Place place_link(LinkGroups& groups, const Entry& entry) {
+    LinkGroups::Place place = groups.place(entry);
+    if (place.left_out)
+      log_.hard_link_left_out(entry.path(),
+                              Error{Code::invalid, "too many groups, or its content differs"});
+    return place;
+  }
+
   Result<> first_directory(const Entry& entry) {
-    log_.count([](RestoreReport& r) { ++r.directories; });
-    if (options_.dry_run) return {};
-    const auto above = parent(entry);
-    Result<> made;
-    if (!above) {
-      made = std::unexpected(above.error());
-    } else {
-      const std::string path = placed_path(entry);
-      if (const auto placed = target_.make_directory(path); !placed)
-        made = std::unexpected(placed.error());
-    }
+    const auto make = [&]() -> Result<> {
+      if (options_.dry_run) return {};
+      if (const auto above = parent(entry); !above) return std::unexpected(above.error());
+      const auto placed = target_.make_directory(placed_path(entry));
+      if (!placed) return std::unexpected(placed.error());
+      return {};
+    };
+    const Result<> made = make();
+    if (made) log_.count([](RestoreReport& r) { ++r.directories; });
     note(entry, entry.path(), made);
     return {};
   }
@@ -255,20 +271,50 @@ class Restorer {
 
   Result<> second(const Entry& entry) {
     if (entry.type == EntryType::directory || entry.type == EntryType::file) return {};
-    const Result<Placed> result = [&]() -> Result<Placed> {
-      HF_ASSIGN(const DirectoryRef directory, second_parent(entry));
-      const Entry copy = placed(entry, false);
-      return entry.type == EntryType::symlink ? target_.make_symlink(directory, copy)
-                                              : target_.make_special(directory, copy);
-    }();
-    if (!result) {
-      log_.incomplete(entry, entry.path(), result.error());
-    } else if (*result == Placed::made) {
+    const auto directory = second_parent(entry);
+    if (!directory) {
+      log_.incomplete(entry, entry.path(), directory.error());
+      return {};
+    }
+    const Entry copy = placed(entry, false);
+    LinkGroups::Place place = place_link(other_links_, copy);
+    if (place.group && !place.first)
+      if (const auto source = place.group->wait()) {
+        if (link_other(copy, *directory, *source)) return {};
+        place.group.reset();
+      }
+    make_other(entry, copy, *directory, place.group.get());
+    return {};
+  }
+
+  // False, and said: it could not be linked.
+  bool link_other(const Entry& copy, const DirectoryRef& directory,
+                  const LinkGroup::Source& source) {
+    const auto linked =
+        target_.link({source.directory, source.name, source.identity}, directory, copy);
+    if (!linked) {
+      log_.hard_link_left_out(copy.path(), linked.error());
+      return false;
+    }
+    log_.count([&](RestoreReport& r) { ++(*linked == Placed::made ? r.links : r.kept); });
+    return true;
+  }
+
+  // `group`: waits for it.
+  void make_other(const Entry& entry, const Entry& copy, const DirectoryRef& directory,
+                  LinkGroup* group) {
+    const auto made = entry.type == EntryType::symlink ? target_.make_symlink(directory, copy)
+                                                       : target_.make_special(directory, copy);
+    std::optional<LinkGroup::Source> source;
+    if (made && made->identity) source = {copy.directory, copy.name, *made->identity};
+    if (group != nullptr) group->settle(std::move(source));
+    if (!made) {
+      log_.incomplete(entry, entry.path(), made.error());
+    } else if (made->placed == Placed::made) {
       count_other(entry);
     } else {
       log_.count([](RestoreReport& r) { ++r.kept; });
     }
-    return {};
   }
 
   // A directory that is not wanted itself may have nothing but symlinks in it.
@@ -281,18 +327,19 @@ class Restorer {
 
   Result<> read_back(const Entry& entry) {
     if (entry.type != EntryType::file) return {};
+    const std::uint64_t number = number_of(entry);
     const auto directory = parent(entry);
     if (!directory) return {};  // named in the first pass
     files_.verify({.entry = placed(entry, true),
                    .path = entry.path(),
                    .directory = *directory,
-                   .group = nullptr,
-                   .first = false});
+                   .number = number});
     return {};
   }
 
   Result<> finish(const Entry& entry) {
     if (entry.type != EntryType::directory) return {};
+    if ((entry.flags & kLockingFlags) != 0) locking_ = true;
     const Result<> result = target_.finish_directory(placed_path(entry), placed(entry, false));
     // Not made: named in the first pass.
     if (!result && result.error().code != Code::not_found) note(entry, entry.path(), result);
@@ -316,7 +363,8 @@ class Restorer {
   const std::string top_;
   std::optional<Entry> top_entry_;  // of top_, unless that is everything
   RestoreLog log_;
-  LinkGroups links_;
+  LinkGroups links_, other_links_;
+  std::uint64_t files_seen_ = 0;  // in this pass
   bool first_pass_ = true;
   bool tree_damaged_ = false;
   bool later_ = false;    // something is left for the second pass

@@ -12,6 +12,7 @@ constexpr std::uint64_t kBatchBytesMax = 4U << 20, kBatchWeightMax = 256U << 10;
 constexpr std::uint64_t kLargeFile = 8U << 20, kSegmentBytes = 4U << 20;
 constexpr std::size_t kSegmentItemsMax = 1024;
 constexpr std::size_t kQueueMax = 4;
+constexpr std::uint64_t kHolePieceMax = 256U << 10;
 
 bool is_fatal(Code code) {
   return code == Code::full || code == Code::interrupted || code == Code::alarm;
@@ -72,6 +73,17 @@ Result<> RestoreLog::status() {
   return std::unexpected(*error_);
 }
 
+void RestoreLog::kept(std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  if (kept_.size() <= number) kept_.resize(number + 1);
+  kept_[number] = true;
+}
+
+bool RestoreLog::was_kept(std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  return number < kept_.size() && kept_[number];
+}
+
 RestoreReport RestoreLog::take() {
   const std::lock_guard lock(mutex_);
   std::ranges::sort(report_.incomplete, {}, &Incomplete::path);
@@ -119,7 +131,7 @@ FileWriter::~FileWriter() {
 }
 
 void FileWriter::restore(FileJob job) {
-  const bool later_link = job.group && !job.first;
+  const bool later_link = job.group && !job.settles;
   if (!later_link && (job.entry.content.root || job.entry.size > kLargeFile)) {
     flush();
     restore_large(std::move(job));
@@ -194,25 +206,59 @@ Result<> FileWriter::allowed() const {
   return stop_.check();
 }
 
-void FileWriter::restore_one(const FileJob& job) {
-  if (!job.group || job.first) return write_one(job);
-  const auto identity = job.group->wait();
-  if (!identity) return write_one(job);
-  const Result<> linked = link_one(job, *identity);
+void FileWriter::restore_one(FileJob& job) {
+  if (!job.group || job.settles) return write_one(job);
+  const auto source = job.group->wait();
+  if (!source) {
+    job.settles = true;
+    if (!link_to_kept(job)) write_one(job);
+    return;
+  }
+  const Result<> linked = link_one(job, *source);
   if (linked) return;
   if (is_fatal(linked.error().code)) return log_.abort(linked.error());
   // Better twice than not at all.
-  log_.hard_link_left_out(job.path, linked.error());
+  log_.hard_link_left_out(job.entry.path(), linked.error());
   write_one(job);
 }
 
-Result<> FileWriter::link_one(const FileJob& job, FileIdentity identity) {
+Result<> FileWriter::link_one(const FileJob& job, const LinkGroup::Source& source) {
   HF_TRY(allowed());
-  const Target::LinkSource source{
-      .directory = job.group->directory, .name = job.group->name, .identity = identity};
-  HF_ASSIGN(const Placed placed, target_.link(source, job.directory, job.entry));
+  HF_ASSIGN(const Placed placed, target_.link({source.directory, source.name, source.identity},
+                                              job.directory, job.entry));
   log_.count([&](RestoreReport& r) { ++(placed == Placed::made ? r.links : r.kept); });
+  if (placed == Placed::kept && options_.verify) log_.kept(job.number);
   return {};
+}
+
+// A restore that was interrupted between the members of a group goes on to one file, not to copies.
+// Nothing is said here of what fails: the file is then written.
+bool FileWriter::link_to_kept(const FileJob& job) {
+  const auto kept = job.group->kept();
+  if (!kept || !allowed()) return false;
+  {
+    const auto created = target_.create(job.directory, job.entry);
+    if (!created || !created->file) return false;  // it stays itself
+  }
+  const auto holds = holds_content(*kept, job);
+  if (!holds || !*holds || !link_one(job, *kept)) return false;
+  job.group->settle(kept);
+  return true;
+}
+
+Result<bool> FileWriter::holds_content(const LinkGroup::Source& source, const FileJob& job) {
+  Entry entry = job.entry;
+  entry.directory = source.directory;
+  entry.name = source.name;
+  HF_ASSIGN(const DirectoryRef directory, target_.directory(source.directory));
+  HF_ASSIGN(const auto file, target_.open(directory, entry));
+  if (file->identity() != source.identity) return false;
+  const auto same = [&](ByteSpan bytes, const ChunkId& id) -> Result<bool> {
+    HF_ASSIGN(const ChunkReader::Chunk chunk, chunks_.get(id));
+    return std::ranges::equal(chunk.bytes, bytes);
+  };
+  HF_ASSIGN(const Difference difference, compare(entry, *file, same));
+  return !difference;
 }
 
 void FileWriter::write_one(const FileJob& job) { done(job, write_content(job)); }
@@ -250,9 +296,20 @@ Result<> FileWriter::write_item(TargetFile& file, std::uint64_t offset, const Co
   return file.write(offset, chunk->bytes);
 }
 
+void FileWriter::settle(const FileJob& job, const Result<TargetFile::Committed>& result) {
+  std::optional<LinkGroup::Source> source;
+  if (result && result->identity) source = {job.entry.directory, job.entry.name, *result->identity};
+  if (source && result->placed == Placed::kept) {
+    job.group->keep(*source);
+    source.reset();
+  }
+  job.group->settle(std::move(source));
+}
+
 void FileWriter::done(const FileJob& job, const Result<TargetFile::Committed>& result) {
-  if (job.first) job.group->settle(result ? std::optional(result->identity) : std::nullopt);
+  if (job.settles) settle(job, result);
   if (!result) return log_.incomplete(job.entry, job.path, result.error());
+  if (result->placed == Placed::kept && options_.verify) log_.kept(job.number);
   log_.count([&](RestoreReport& report) {
     if (result->placed == Placed::kept) {
       ++report.kept;
@@ -329,10 +386,18 @@ void FileWriter::release(const std::shared_ptr<LargeFile>& file) {
 }
 
 void FileWriter::verify_one(const FileJob& job, ChunkHasher& hasher) {
+  const auto same = [&](ByteSpan bytes, const ChunkId& id) -> Result<bool> {
+    return hasher.id(ChunkType::data, bytes) == id;
+  };
   const auto check = [&]() -> Result<> {
     HF_TRY(allowed());
     HF_ASSIGN(const auto file, target_.open(job.directory, job.entry));
-    return compare(job.entry, *file, hasher);
+    HF_ASSIGN(const Difference difference, compare(job.entry, *file, same));
+    if (!difference) return {};
+    // What we did not write says nothing about the repository.
+    if (log_.was_kept(job.number))
+      return fail(Code::conflict, "kept, and differs from the snapshot: " + *difference);
+    return fail(Code::corrupt, *difference + ": restore it again");
   };
   const Result<> result = check();
   if (!result) {
@@ -343,25 +408,44 @@ void FileWriter::verify_one(const FileJob& job, ChunkHasher& hasher) {
   log_.count([](RestoreReport& report) { ++report.verified; });
 }
 
-Result<> FileWriter::compare(const Entry& entry, RestoredFile& file, ChunkHasher& hasher) {
-  if (file.size() != entry.size) return fail(Code::corrupt, "it has another size");
+Result<FileWriter::Difference> FileWriter::compare(const Entry& entry, RestoredFile& file,
+                                                   const SameChunk& same) {
+  if (file.size() != entry.size) return "it has another size";
   ContentCursor cursor(nodes_, entry.content);
   Bytes buffer;
   std::uint64_t offset = 0;
   while (true) {
+    HF_TRY(allowed());
     HF_ASSIGN(const std::optional<ContentItem> item, cursor.next());
-    if (!item) return {};
-    for (std::uint64_t done = 0; done < item->length; done += buffer.size()) {
-      buffer.resize(std::min<std::uint64_t>(item->length - done, kFramePlainMax));
-      HF_TRY(allowed());
-      HF_TRY(file.read(offset + done, buffer));
-      const bool same =
-          item->chunk ? hasher.id(ChunkType::data, buffer) == *item->chunk : all_zero(buffer);
-      if (!same)
-        return fail(Code::corrupt,
-                    "it differs at " + std::to_string(offset + done) + ": restore it again");
+    if (!item) return std::nullopt;
+    if (item->length > entry.size - offset)
+      return fail(Code::corrupt, "its pieces are longer than it");
+    if (!item->chunk) {
+      HF_ASSIGN(Difference difference, compare_hole(file, offset, offset + item->length));
+      if (difference) return difference;
+    } else {
+      if (item->length > kFramePlainMax) return fail(Code::corrupt, "a piece of it is too long");
+      buffer.resize(item->length);
+      HF_TRY(file.read(offset, buffer));
+      HF_ASSIGN(const bool is_same, same(buffer, *item->chunk));
+      if (!is_same) return "it differs at " + std::to_string(offset);
     }
     offset += item->length;
+  }
+}
+
+// A hole there, or zeros. Holes are not read: they may be larger than anything that can be.
+Result<FileWriter::Difference> FileWriter::compare_hole(RestoredFile& file, std::uint64_t offset,
+                                                        std::uint64_t end) {
+  Bytes buffer;
+  while (true) {
+    offset = file.next_data(offset);
+    if (offset >= end) return std::nullopt;
+    HF_TRY(allowed());
+    buffer.resize(std::min<std::uint64_t>(end - offset, kHolePieceMax));
+    HF_TRY(file.read(offset, buffer));
+    if (!all_zero(buffer)) return "it differs at " + std::to_string(offset);
+    offset += buffer.size();
   }
 }
 

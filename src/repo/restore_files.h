@@ -31,6 +31,9 @@ class RestoreLog {
     const std::lock_guard lock(mutex_);
     change(report_);
   }
+  // That it stood there; by FileJob::number.
+  void kept(std::uint64_t number);
+  bool was_kept(std::uint64_t number);
   RestoreReport take();
   RestoreProgress progress();
 
@@ -39,6 +42,7 @@ class RestoreLog {
 
   std::mutex mutex_;
   RestoreReport report_;
+  std::vector<bool> kept_;  // one bit for each file up to the last one that was kept
   std::optional<LeftOut> hard_links_;
   std::optional<Error> error_;
   std::atomic<bool> aborted_{false};
@@ -48,8 +52,9 @@ struct FileJob {
   Entry entry;       // its directory is relative to the target
   std::string path;  // in the snapshot
   DirectoryRef directory;
-  std::shared_ptr<LinkGroup> group;
-  bool first = false;  // of its group
+  std::uint64_t number = 0;  // of the files in the order of the tree
+  std::shared_ptr<LinkGroup> group{};
+  bool settles = false;  // it is its turn in the group
 };
 
 struct LargeFile;
@@ -89,17 +94,24 @@ class FileWriter {
   void run();
   void run_batch(Batch& batch, ChunkHasher* hasher);
   Result<> allowed() const;
-  void restore_one(const FileJob& job);
-  Result<> link_one(const FileJob& job, FileIdentity identity);
+  void restore_one(FileJob& job);
+  Result<> link_one(const FileJob& job, const LinkGroup::Source& source);
+  bool link_to_kept(const FileJob& job);
+  Result<bool> holds_content(const LinkGroup::Source& source, const FileJob& job);
   void write_one(const FileJob& job);
   Result<TargetFile::Committed> write_content(const FileJob& job);
   Result<> write_item(TargetFile& file, std::uint64_t offset, const ContentItem& item);
   void verify_one(const FileJob& job, ChunkHasher& hasher);
-  Result<> compare(const Entry& entry, RestoredFile& file, ChunkHasher& hasher);
+  using SameChunk = std::function<Result<bool>(ByteSpan bytes, const ChunkId& id)>;
+  using Difference = std::optional<std::string>;
+  // What differs first.
+  Result<Difference> compare(const Entry& entry, RestoredFile& file, const SameChunk& same);
+  Result<Difference> compare_hole(RestoredFile& file, std::uint64_t offset, std::uint64_t end);
   void restore_large(FileJob job);
   Result<> cut(const std::shared_ptr<LargeFile>& file);
   void run_segment(const FileSegment& segment);
   void release(const std::shared_ptr<LargeFile>& file);
+  void settle(const FileJob& job, const Result<TargetFile::Committed>& result);
   void done(const FileJob& job, const Result<TargetFile::Committed>& result);
 
   ChunkSource& chunks_;

@@ -205,7 +205,49 @@ TEST_F(RestoreTest, verification_finds_what_is_not_as_it_was) {
   const RestoreReport report = run_ok(root, options);
   EXPECT_EQ(report.kept, 2U);
   EXPECT_EQ(report.verified, 1U);
-  EXPECT_THAT(all_, HasSubstr("changed: verify: it differs"));
+  EXPECT_THAT(all_, HasSubstr("changed: verify: kept, and differs from the snapshot: it differs"));
+  EXPECT_EQ(report.damaged_count, 0U) << "of a repository that has none";
+  EXPECT_EQ(report.incomplete_count, 1U);
+}
+
+TEST_F(RestoreTest, verification_of_what_was_kept_says_nothing_of_the_repository) {
+  for (const char* name : {"longer", "same", "symlink"}) file(name, {"abc"});
+  ::mkdir(target("").c_str(), 0755);
+  put(target("longer"), "of the user");
+  put(target("same"), "abc");
+  plant(outside("passwd"), target("symlink"));
+  RestoreOptions options;
+  options.verify = [] { return ChunkHasher(kIdKey); };
+  const RestoreReport report = run_ok(tree(), options, {.overwrite = Overwrite::never});
+  EXPECT_EQ(report.kept, 3U);
+  EXPECT_EQ(report.verified, 1U);
+  EXPECT_EQ(report.incomplete_count, 2U);
+  EXPECT_EQ(report.damaged_count, 0U);
+  EXPECT_THAT(all_, HasSubstr("longer: verify: kept, and differs from the snapshot"));
+}
+
+TEST_F(RestoreTest, verification_does_not_read_holes) {
+  constexpr std::uint64_t kSize = 1ULL << 40;
+  Entry sparse = at("sparse", EntryType::file);
+  sparse.size = kSize + 6;
+  sparse.content.items = {{kSize, std::nullopt}, chunks_.put("at end")};
+  add(sparse);
+  RestoreOptions options;
+  options.verify = [] { return ChunkHasher(kIdKey); };
+  const TreeRoot root = tree();
+  EXPECT_EQ(run_ok(root, options).verified, 1U);
+  EXPECT_EQ(all_, "");
+  // What is written into a hole is found, zeros are as good as a hole.
+  const int fd = ::open(target("sparse").c_str(), O_WRONLY | O_CLOEXEC);
+  const timespec times[] = {{0, UTIME_OMIT}, {1'000'000'000, 5}};
+  EXPECT_EQ(::pwrite(fd, "\0\0", 2, 1L << 30), 2);
+  ::futimens(fd, times);
+  EXPECT_EQ(run_ok(root, options).verified, 1U);
+  EXPECT_EQ(::pwrite(fd, "x", 1, 1L << 39), 1);
+  ::futimens(fd, times);
+  ::close(fd);
+  EXPECT_EQ(run_ok(root, options).verified, 0U);
+  EXPECT_THAT(all_, HasSubstr("sparse: verify: kept, and differs"));
 }
 
 TEST_F(RestoreTest, hard_links_are_one_file_again) {
@@ -229,6 +271,79 @@ TEST_F(RestoreTest, hard_links_are_one_file_again) {
   const RestoreReport again = run_ok(tree());
   EXPECT_EQ(again.kept, 4U);
   EXPECT_EQ(status(target("a/1")).st_nlink, 3U);
+}
+
+// `a` of a group stands in the target with other content: no other name may get that.
+TEST_F(RestoreTest, RST_03_no_link_is_made_to_a_kept_file_of_other_content) {
+  for (const char* name : {"a", "b", "c"}) {
+    Entry& entry = file(name, {"shared"});
+    entry.inode = 5;
+    entry.links = 3;
+  }
+  const TreeRoot root = tree();
+  for (const Overwrite overwrite : {Overwrite::never, Overwrite::changed}) {
+    std::filesystem::remove_all(target(""));
+    ::mkdir(target("").c_str(), 0755);
+    put(target("a"), "user's");
+    const timespec times[] = {{0, UTIME_OMIT}, {1'000'000'000, 5}};
+    ::utimensat(AT_FDCWD, target("a").c_str(), times, 0);
+    const RestoreReport report = run_ok(root, {}, {.overwrite = overwrite});
+    EXPECT_EQ(all_, "");
+    EXPECT_EQ(report.kept, 1U);
+    EXPECT_EQ(report.files, 1U);
+    EXPECT_EQ(report.links, 1U);
+    EXPECT_EQ(get(target("a")), "user's");
+    EXPECT_EQ(get(target("b")), "shared");
+    EXPECT_EQ(status(target("b")).st_ino, status(target("c")).st_ino);
+    EXPECT_EQ(run_ok(root, {}, {.overwrite = overwrite}).kept, 3U);
+    EXPECT_EQ(status(target("b")).st_nlink, 2U);
+  }
+}
+
+TEST_F(RestoreTest, an_interrupted_group_goes_on_to_one_file) {
+  for (const char* name : {"a", "b", "c"}) {
+    Entry& entry = file(name, {"sha", "red"});
+    entry.inode = 5;
+    entry.links = 3;
+  }
+  const TreeRoot root = tree();
+  run_ok(root);
+  ::unlink(target("b").c_str());
+  ::unlink(target("c").c_str());
+  const RestoreReport report = run_ok(root);
+  EXPECT_EQ(report.kept, 1U);
+  EXPECT_EQ(report.links, 2U);
+  EXPECT_EQ(status(target("a")).st_nlink, 3U);
+  EXPECT_EQ(count(target("")), 3U);
+}
+
+TEST_F(RestoreTest, hard_links_of_symlinks_and_fifos) {
+  const auto linked = [](Entry& entry, std::uint64_t inode) {
+    entry.inode = inode;
+    entry.links = 2;
+  };
+  dir("d");
+  linked(symlink("d/s", "there"), 5);
+  linked(symlink("t", "there"), 5);
+  for (const char* name : {"f", "g"}) {
+    add(at(name, EntryType::fifo));
+    linked(entries_.back(), 6);
+  }
+  // They say that they are one, and are not.
+  linked(symlink("x", "one"), 7);
+  linked(symlink("y", "two"), 7);
+  for (const Overwrite overwrite : {Overwrite::changed, Overwrite::changed, Overwrite::never}) {
+    const RestoreReport report = run_ok(tree(), {}, {.overwrite = overwrite});
+    EXPECT_EQ(all_, "");
+    EXPECT_EQ(status(target("d/s")).st_ino, status(target("t")).st_ino);
+    EXPECT_EQ(status(target("f")).st_ino, status(target("g")).st_ino);
+    EXPECT_EQ(std::filesystem::read_symlink(target("y")), "two");
+    EXPECT_EQ(count(target("")), 6U);
+    ASSERT_EQ(report.left_out.size(), 1U);
+    EXPECT_EQ(report.left_out[0].kind, LeftOutKind::hard_link);
+    EXPECT_EQ(report.left_out[0].first, "y");
+    if (overwrite != Overwrite::never) EXPECT_EQ(report.links, 2U);
+  }
 }
 
 TEST_F(RestoreTest, RST_03_a_link_of_other_content_is_a_file_of_its_own) {
@@ -274,21 +389,87 @@ TEST_F(RestoreTest, a_subtree_and_a_single_file) {
 }
 
 TEST_F(RestoreTest, only_what_is_wanted_and_the_directories_above_it) {
-  dir("a");
+  dir("a").mtime = {77, 88};
   dir("a/b").mode = 0711;
   file("a/b/x.doc", {"yes"});
   file("a/b/x.txt", {"no"});
   dir("c");
   file("c/y.txt", {"no"});
   symlink("c/l.doc", "y.txt");
+  dir("stood").mode = 0777;
+  file("stood/x.doc", {"yes"});
+  ::mkdir(target("").c_str(), 0755);
+  ::mkdir(target("stood").c_str(), 0750);
   RestoreOptions options;
   options.wanted = [](const Entry& entry) { return entry.name.ends_with(".doc"); };
   const RestoreReport report = run_ok(tree(), options);
   EXPECT_EQ(all_, "");
-  EXPECT_EQ(report.files, 1U);
+  EXPECT_EQ(report.files, 2U);
+  EXPECT_EQ(report.directories, 0U);
   EXPECT_EQ(get(target("a/b/x.doc")), "yes");
   EXPECT_FALSE(exists(target("a/b/x.txt")));
   EXPECT_TRUE(exists(target("c/l.doc")));
+  // What was made on the way is as in the snapshot, what stood there is as it stood.
+  EXPECT_EQ(status(target("a")).st_mode & 07777, 0755U);
+  EXPECT_EQ(status(target("a")).st_mtim.tv_nsec, 88);
+  EXPECT_EQ(status(target("a/b")).st_mode & 07777, 0711U);
+  EXPECT_EQ(status(target("c")).st_mtim.tv_sec, 1'000'000'000);
+  EXPECT_EQ(status(target("stood")).st_mode & 07777, 0750U);
+}
+
+TEST_F(RestoreTest, never_leaves_directories_that_stand_there_as_they_are) {
+  dir("stood").mode = 0777;
+  dir("stood/made").mode = 0711;
+  file("stood/made/f", {"x"});
+  ::mkdir(target("").c_str(), 0755);
+  ::mkdir(target("stood").c_str(), 0750);
+  const RestoreReport report = run_ok(tree(), {}, {.overwrite = Overwrite::never});
+  EXPECT_EQ(all_, "");
+  EXPECT_EQ(report.files, 1U);
+  EXPECT_EQ(status(target("stood")).st_mode & 07777, 0750U);
+  EXPECT_NE(status(target("stood")).st_mtim.tv_sec, 1'000'000'000);
+  EXPECT_EQ(status(target("stood/made")).st_mode & 07777, 0711U);
+  EXPECT_EQ(status(target("stood/made")).st_mtim.tv_sec, 1'000'000'000);
+}
+
+TEST_F(RestoreTest, directories_that_could_not_be_made_are_not_counted) {
+  dir("a");
+  dir("b");
+  ::mkdir(target("").c_str(), 0755);
+  put(target("b"), "a file");
+  const RestoreReport report = run_ok(tree());
+  EXPECT_EQ(report.directories, 1U);
+  EXPECT_EQ(report.incomplete_count, 1U);
+}
+
+// A user who restores twice finds directories that the first time took his own rights from.
+TEST_F(RestoreTest, a_user_can_repeat_a_restore_of_locked_directories) {
+  constexpr uid_t kUser = 65534;
+  const bool root = ::geteuid() == 0;
+  if (root) {
+    ASSERT_EQ(::chown(base_.c_str(), kUser, kUser), 0);
+    ASSERT_EQ(::setegid(kUser), 0);
+    ASSERT_EQ(::seteuid(kUser), 0);
+  }
+  dir("locked").mode = 0;
+  file("locked/f", {"x"});
+  dir("locked/inner").mode = 0555;
+  symlink("locked/inner/s", "x");
+  const TreeRoot tree_root = tree();
+  for (int i = 0; i < 3; ++i) {
+    // The last time nothing is set: it must be as it stood.
+    const RestoreReport report =
+        run_ok(tree_root, {}, {.overwrite = i == 2 ? Overwrite::never : Overwrite::changed});
+    EXPECT_EQ(report.incomplete_count, 0U) << all_;
+    EXPECT_EQ(status(target("locked")).st_mode & 07777, 0U);
+    if (i > 0) EXPECT_GE(report.kept, 1U);
+  }
+  EXPECT_EQ(::chmod(target("locked").c_str(), 0700), 0);
+  EXPECT_EQ(status(target("locked/inner")).st_mode & 07777, 0555U);
+  if (root) {
+    ASSERT_EQ(::seteuid(0), 0);
+    ASSERT_EQ(::setegid(0), 0);
+  }
 }
 
 TEST_F(RestoreTest, a_dry_run_writes_nothing) {

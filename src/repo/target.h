@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ enum class LeftOutKind : std::uint8_t {
 struct LeftOut {
   LeftOutKind kind = LeftOutKind::owner;
   std::uint64_t count = 0;
-  std::string first;  // path of the first one, raw
+  std::string first;  // path of the first one in the target, raw
   std::string why;
 };
 
@@ -74,7 +75,7 @@ class TargetFile {
   virtual Result<> write(std::uint64_t offset, ByteSpan bytes) = 0;
   struct Committed {
     Placed placed = Placed::made;
-    FileIdentity identity;  // only of entries with links > 1
+    std::optional<FileIdentity> identity;  // of what was made; of entries with links > 1 only
   };
   virtual Result<Committed> commit() = 0;
 };
@@ -87,6 +88,9 @@ class RestoredFile {
   RestoredFile& operator=(const RestoredFile&) = delete;
   virtual ~RestoredFile() = default;
   [[nodiscard]] virtual std::uint64_t size() const = 0;
+  [[nodiscard]] virtual FileIdentity identity() const = 0;
+  // The next offset from this one on that is in no hole; size() when there is none.
+  [[nodiscard]] virtual std::uint64_t next_data(std::uint64_t offset) const = 0;
   virtual Result<> read(std::uint64_t offset, MutableByteSpan out) = 0;  // exactly that many bytes
 };
 
@@ -103,13 +107,17 @@ class Target {
   // Makes it, or uses the directory that stands there; its parent was made so before. "" is the
   // target itself and always there.
   virtual Result<Placed> make_directory(std::string_view path) = 0;
+  // Whether make_directory() made it, in this run.
+  virtual bool made_directory(std::string_view path) = 0;
   // Code::not_found: make_directory() was not called for it; Code::conflict: it was replaced since.
   virtual Result<DirectoryRef> directory(std::string_view path) = 0;
 
   struct Created {
     std::unique_ptr<TargetFile> file;  // null: what stands there stays
-    FileIdentity existing;             // then: its identity
+    // Then, if that is a file that looks like the entry's; whether it holds the content is unknown.
+    std::optional<FileIdentity> existing;
   };
+  // A file that stays because it looks like the entry's (Overwrite::changed) gets its metadata.
   virtual Result<Created> create(const DirectoryRef& directory, const Entry& entry) = 0;
 
   struct LinkSource {
@@ -119,12 +127,15 @@ class Target {
   // Code::conflict: another file stands under the source's name now; nothing was linked (RST-03).
   virtual Result<Placed> link(const LinkSource& source, const DirectoryRef& directory,
                               const Entry& entry) = 0;
-  virtual Result<Placed> make_symlink(const DirectoryRef& directory, const Entry& entry) = 0;
+  virtual Result<TargetFile::Committed> make_symlink(const DirectoryRef& directory,
+                                                     const Entry& entry) = 0;
   // A fifo or a device.
-  virtual Result<Placed> make_special(const DirectoryRef& directory, const Entry& entry) = 0;
+  virtual Result<TargetFile::Committed> make_special(const DirectoryRef& directory,
+                                                     const Entry& entry) = 0;
 
   // Metadata onto the directory that was made, and onto nothing else that may stand there now
-  // (RST-06). The target itself (path "") only when we made it.
+  // (RST-06). The target itself (path "") only when we made it; with Overwrite::never that holds
+  // for all.
   virtual Result<> finish_directory(std::string_view path, const Entry& entry) = 0;
   // Modes that lock ourselves out, deepest first.
   virtual Result<> finish_modes() = 0;

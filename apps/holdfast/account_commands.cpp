@@ -126,9 +126,9 @@ Result<ParsedPaperKey> read_paper_key(const std::string& path) {
   return paper;
 }
 
-Result<std::unique_ptr<ObjectStore>> make_store(const std::string& path, Random& random) {
+Result<std::unique_ptr<FolderStore>> make_store(const std::string& path, Random& random) {
   auto made = FolderStore::create(path, random);
-  if (made) return std::move(*made);
+  if (made) return made;
   // Something is in it: whether that is a repository is for init to see.
   if (made.error().code == Code::conflict) return open_store(path, random);
   return not_damage(std::move(made).error());

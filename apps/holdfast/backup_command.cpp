@@ -449,6 +449,7 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
   HF_ASSIGN(const BackupOptions options, backup_options(command, paths));
   HF_ASSIGN(const std::int64_t wait_ns, parse_duration(command.wait));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  if (!command.dry_run) opened->remove_stale_uploads(context);
   const std::int64_t deadline_ns = context.clock.steady_ns() + wait_ns;
   for (;;) {
     if (!command.dry_run) HF_TRY(wait_for_session(context, opened->repository(), deadline_ns));

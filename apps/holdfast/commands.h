@@ -9,6 +9,7 @@
 #include "base/world.h"
 #include "home.h"
 #include "output.h"
+#include "store/folder_store.h"
 
 namespace holdfast {
 
@@ -39,11 +40,13 @@ class OpenRepository {
   [[nodiscard]] Home home() { return folders_->home(); }
   // Verified heads; damaged ones are warned of. With `index` the index is brought up to date too.
   Result<HeadList> heads(const Context& context, bool index);
+  // What uploads that were killed a day ago or more left in the store.
+  void remove_stale_uploads(const Context& context);
 
  private:
   std::string path_;
   std::unique_ptr<HomeFolders> folders_;
-  std::unique_ptr<ObjectStore> store_;
+  std::unique_ptr<FolderStore> store_;
   std::unique_ptr<Client> client_;
 };
 
@@ -60,7 +63,7 @@ Result<std::string> repository_path(const Context& context, const HomePaths& pat
 // A file that stands where the user named a folder is no damage of a repository.
 std::unexpected<Error> not_damage(Error error);
 // Code::not_found, with what to do, when there is no such folder.
-Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random);
+Result<std::unique_ptr<FolderStore>> open_store(const std::string& path, Random& random);
 
 // SNAP or SNAP:PATH.
 struct SnapshotRef {

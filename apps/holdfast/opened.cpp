@@ -80,9 +80,9 @@ std::unexpected<Error> not_damage(Error error) {
   return std::unexpected(std::move(error));
 }
 
-Result<std::unique_ptr<ObjectStore>> open_store(const std::string& path, Random& random) {
+Result<std::unique_ptr<FolderStore>> open_store(const std::string& path, Random& random) {
   auto store = FolderStore::open(path, random);
-  if (store) return std::move(*store);
+  if (store) return store;
   if (store.error().code != Code::not_found) return not_damage(std::move(store).error());
   return fail(Code::not_found,
               fmt::format("{}: there is no such folder; name another one with --repo, or make a "
@@ -110,6 +110,13 @@ Result<bool> home_is_sealed(Home home) {
   const bool sealed = key_file_needs_passphrase(file);
   wipe(file);
   return sealed;
+}
+
+void OpenRepository::remove_stale_uploads(const Context& context) {
+  constexpr std::int64_t day_ns = 24LL * 3600 * 1'000'000'000;
+  // They hinder nobody: the next run tries again.
+  [[maybe_unused]] const auto removed =
+      store_->remove_stale_temporaries({context.clock.now().ns - day_ns});
 }
 
 Result<HeadList> OpenRepository::heads(const Context& context, bool index) {

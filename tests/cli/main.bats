@@ -205,3 +205,16 @@ END
     [[ $stderr == *"the first $T/src/sub/program ("* ]]
   done
 }
+
+@test "what a killed upload left a day ago is removed by the next backup, and nothing younger" {
+  small_tree
+  hf init --paper-key-out key.txt
+  hf backup src
+  echo rest >"$HOLDFAST_REPO/tmp/0123456789abcdef0123456789abcdef"
+  echo running >"$HOLDFAST_REPO/tmp/fedcba9876543210fedcba9876543210"
+  touch -d '2 days ago' "$HOLDFAST_REPO/tmp/0123456789abcdef0123456789abcdef"
+  hf backup src
+  ls "$HOLDFAST_REPO/tmp"
+  [ ! -e "$HOLDFAST_REPO/tmp/fedcba9876543210fedcba9876543210" ] && return 1
+  hf check
+}

@@ -367,7 +367,6 @@ void report(const Context& context, const BackupReport& result, const Reading& r
 }
 
 // As Session::begin() says it too.
-constexpr std::string_view kAnotherRuns = "another backup of this home is running";
 
 Error with_wait_advice(Error error) {
   error.what += ", or use --wait DURATION";
@@ -376,7 +375,7 @@ Error with_wait_advice(Error error) {
 
 // Another one began between our look and our own beginning; nothing was read yet.
 bool another_was_faster(const Error& error) {
-  return error.code == Code::conflict && error.what.starts_with(kAnotherRuns);
+  return error.code == Code::conflict && error.what.starts_with(kAnotherBackupRuns);
 }
 
 // Until no other process of this home writes.
@@ -388,7 +387,7 @@ Result<> wait_for_session(const Context& context, Repository& repository,
     if (lock || lock.error().code != Code::conflict) return {};
     if (context.clock.steady_ns() >= deadline_ns)
       return std::unexpected(with_wait_advice(
-          {Code::conflict, fmt::format("{}: {}", kAnotherRuns, lock.error().what)}));
+          {Code::conflict, fmt::format("{}: {}", kAnotherBackupRuns, lock.error().what)}));
     if (!told) context.out.message("Waiting: " + lock.error().what);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }

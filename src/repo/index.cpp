@@ -116,6 +116,7 @@ class TieredIndex final : public Index {
   [[nodiscard]] bool known(const ObjectHash& pack) const;
   void insert(const PackTable& table);
   void forget_new(const PackSet& gone);
+  void forget_what_others_wrote();
   Result<> write_removed(PackSet removed);
 
   Result<> flush_table();
@@ -167,6 +168,7 @@ Result<std::unique_ptr<TieredIndex::Burst>> TieredIndex::Burst::begin(TieredInde
   std::unique_ptr<Burst> burst(new Burst(index));
   if (!index.writable()) return burst;
   HF_TRY(index.load());
+  index.forget_what_others_wrote();
   if (!index.unwritten_.empty()) HF_TRY(index.write_removed(index.removed_));
   return burst;
 }
@@ -447,6 +449,15 @@ void TieredIndex::forget_new(const PackSet& gone) {
   table_ = std::move(table);
   new_packs_ = std::move(packs);
   new_numbers_ = std::move(numbers);
+}
+
+// Packs that were added here and are in another process's segments too: each is listed once.
+void TieredIndex::forget_what_others_wrote() {
+  PackSet there;
+  for (const SegmentPack& pack : new_packs_)
+    if (in_segments(pack.pack.pack) && !removed_.contains(pack.pack.pack))
+      there.insert(pack.pack.pack);
+  if (!there.empty()) forget_new(there);
 }
 
 // On disk first: what is forgotten must stay so.

@@ -442,7 +442,15 @@ TEST(Index, processes_that_write_in_turns_lose_nothing_of_each_other) {
       ASSERT_TRUE(all[(p + 1) % 3]->remove_packs({pack_hash(p - 5)}));
     }
   }
+  // What one wrote another one may have added too, as it read the same lists of packs.
+  ASSERT_TRUE(all[0]->add(table_of(pack_hash(1000), chunks(5000, 5003))));
+  ASSERT_TRUE(all[1]->add(table_of(pack_hash(1000), chunks(5000, 5003))));
   for (const auto& index : all) ASSERT_TRUE(index->flush());
+  for (const auto& index : all) {
+    PackSet listed;
+    for (const IndexedPack& pack : index->packs()) EXPECT_TRUE(listed.insert(pack.pack).second);
+    EXPECT_TRUE(index->contains(chunk(5001)) || index == all[2]);
+  }
   const auto fresh = open(folder);
   for (std::uint64_t p = 0; p < 60; ++p) {
     const bool removed = p % 7 == 1 && p + 5 < 60;

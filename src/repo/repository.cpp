@@ -440,7 +440,7 @@ Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
 Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const HeadList& heads) {
   const RepositoryParts& parts = repository.parts();
   auto lock = parts.state.lock("session.lock");
-  if (!lock) return wrap(std::move(lock).error(), "another backup of this home is running");
+  if (!lock) return wrap(std::move(lock).error(), std::string(kAnotherBackupRuns));
   std::unique_ptr<Session> session(new Session(repository, std::move(*lock)));
   HF_ASSIGN(SessionState state, read_session(parts.state));
   HF_TRY(session->find_newest(heads));

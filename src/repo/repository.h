@@ -98,6 +98,9 @@ class Repository {
   std::unique_ptr<ChunkNodeSource> nodes_;
 };
 
+// How the message of Session::begin's Code::conflict begins: the lock was another process's.
+inline constexpr std::string_view kAnotherBackupRuns = "another backup of this home is running";
+
 // One backup's right to write, from .open to the head. docs/formats/repository.md, "Sessions".
 class Session {
  public:

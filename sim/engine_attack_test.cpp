@@ -141,7 +141,9 @@ TEST(Engine, DOS_04_a_listing_without_end_is_given_up_and_named) {
               std::string::npos)
         << checked.error().what;
     EXPECT_LE(store.given, 1000U);
-    if (folder == "heads/") EXPECT_FALSE(machine.backup(store));
+    if (folder == "heads/") {
+      EXPECT_FALSE(machine.backup(store));
+    }
   }
 }
 

@@ -342,7 +342,9 @@ TEST_F(RestoreTest, hard_links_of_symlinks_and_fifos) {
     ASSERT_EQ(report.left_out.size(), 1U);
     EXPECT_EQ(report.left_out[0].kind, LeftOutKind::hard_link);
     EXPECT_EQ(report.left_out[0].first, "y");
-    if (overwrite != Overwrite::never) EXPECT_EQ(report.links, 2U);
+    if (overwrite != Overwrite::never) {
+      EXPECT_EQ(report.links, 2U);
+    }
   }
 }
 
@@ -462,7 +464,9 @@ TEST_F(RestoreTest, a_user_can_repeat_a_restore_of_locked_directories) {
         run_ok(tree_root, {}, {.overwrite = i == 2 ? Overwrite::never : Overwrite::changed});
     EXPECT_EQ(report.incomplete_count, 0U) << all_;
     EXPECT_EQ(status(target("locked")).st_mode & 07777, 0U);
-    if (i > 0) EXPECT_GE(report.kept, 1U);
+    if (i > 0) {
+      EXPECT_GE(report.kept, 1U);
+    }
   }
   EXPECT_EQ(::chmod(target("locked").c_str(), 0700), 0);
   EXPECT_EQ(status(target("locked/inner")).st_mode & 07777, 0555U);

@@ -193,8 +193,8 @@ TEST_F(Loss, another_devices_snapshot_is_never_what_a_backup_compares_with) {
 TEST_F(Loss, what_something_else_left_in_the_folders_hinders_nobody) {
   ASSERT_TRUE(machine.backup(store));
   const std::string device = (*machine.open(store))->device().id.hex();
-  for (const std::string& name : {"heads/thumbs.db", "heads/d/x", "chain/readme.txt", "gc/readme",
-                                  "packs/index.html", "lists/.stfolder"})
+  for (const char* name : {"heads/thumbs.db", "heads/d/x", "chain/readme.txt", "gc/readme",
+                           "packs/index.html", "lists/.stfolder"})
     store.overwrite(name, as_bytes("x"));
   store.overwrite("heads/" + device + "/0000000000000001.sync-conflict-1", as_bytes("x"));
   expect_restores(machine, store, machine.backup(store), machine.tree);

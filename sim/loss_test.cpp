@@ -187,6 +187,21 @@ TEST_F(Loss, a_head_that_is_put_while_heads_are_read_is_no_alarm) {
   EXPECT_FALSE(busy.meanwhile);
 }
 
+// What is in memory for each chunk of an open pack must not grow with the smallness of files.
+TEST_F(Loss, a_pack_ends_before_its_chunks_outweigh_it) {
+  machine.tree.clear();
+  for (int i = 0; i < 33'000; ++i)
+    machine.tree["d/" + std::to_string(i)] = {std::to_string(i), 1, 1000};
+  const auto snapshot = machine.backup(store);
+  const auto made = data_packs(machine, store);
+  EXPECT_EQ(made.size(), 2U);
+  for (const std::string& name : made) {
+    EXPECT_LT(*store.size(name), kPackSize / 2);
+    EXPECT_EQ(*store.size(name), padme(*store.size(name)));
+  }
+  expect_restores(machine, store, snapshot, machine.tree);
+}
+
 // Files that only look unchanged, in the words of another device of the same host name and paths.
 TEST_F(Loss, another_devices_snapshot_is_never_what_a_backup_compares_with) {
   Machine other(80, "m");

@@ -90,7 +90,7 @@ class PosixFile : public TargetFile {
 
   Result<> write(std::uint64_t offset, ByteSpan bytes) override {
     HF_TRY(write_all(fd_.get(), offset, bytes));
-    std::uint64_t end = offset + bytes.size();
+    const std::uint64_t end = offset + bytes.size();
     std::uint64_t seen = end_.load();
     while (seen < end && !end_.compare_exchange_weak(seen, end)) {
     }

@@ -12,6 +12,9 @@ namespace {
 // Frames open at once in a lane: one for each of the groups (owners) that it saw last.
 constexpr std::size_t kOpenFramesMax = 2;
 
+// Very small chunks: what is kept in memory for each of a pack's chunks must not outweigh the pack.
+constexpr std::size_t kFrameChunksAim = 8192, kPackChunksAim = 32768;
+
 struct Part {
   Bytes plain;
   std::vector<PackChunk> chunks;
@@ -52,6 +55,10 @@ struct ChunkWriter::Slot {
       : type(t), builder(c.keys, t, c.device, c.signer, c.random) {}
   ObjectType type;
   bool busy = false;
+  std::size_t chunks = 0;  // of the pack that is open
+  [[nodiscard]] bool crowded(std::size_t more) const {
+    return chunks > 0 && chunks + more > kPackChunksAim;
+  }
   PackBuilder builder;
 };
 
@@ -96,6 +103,7 @@ void ChunkWriter::release(Slot& slot) {
 
 Result<> ChunkWriter::put_pack(Slot& slot, bool last_of_run) {
   const PackBuilder::Finished pack = slot.builder.finish(last_of_run);
+  slot.chunks = 0;
   const std::uint64_t size = pack.bytes.size();
   bool released = false;
   const auto release_once = [&] {
@@ -124,30 +132,37 @@ Result<> ChunkWriter::store_frame(ObjectType type, const FrameCompressor::Out& o
   if (out.method == Method::raw) return store_raw(type, out.stored, chunks);
   for (;;) {
     Slot& slot = acquire(type);
-    if (out.stored.size() <= slot.builder.room(chunks.size())) {
+    const bool crowded = slot.crowded(chunks.size());
+    if (!crowded && out.stored.size() <= slot.builder.room(chunks.size())) {
       slot.builder.add_frame(out.stored, plain, out.method, chunks);
+      slot.chunks += chunks.size();
       release(slot);
       return {};
     }
-    HF_TRY(put_pack(slot, false));
+    HF_TRY(put_pack(slot, crowded));  // one that is not full is padded as the last of a run is
   }
 }
 
 Result<> ChunkWriter::store_raw(ObjectType type, ByteSpan plain,
                                 std::span<const PackChunk> chunks) {
-  const auto add = [](PackBuilder& builder, ByteSpan bytes, std::span<const PackChunk> of) {
-    if (!of.empty())
-      builder.add_frame(bytes, static_cast<std::uint32_t>(bytes.size()), Method::raw, of);
+  const auto add = [](Slot& slot, ByteSpan bytes, std::span<const PackChunk> of) {
+    if (of.empty()) return;
+    slot.builder.add_frame(bytes, static_cast<std::uint32_t>(bytes.size()), Method::raw, of);
+    slot.chunks += of.size();
   };
   Slot& slot = acquire(type);
+  if (slot.crowded(chunks.size())) {
+    HF_TRY(put_pack(slot, true));
+    return store_raw(type, plain, chunks);
+  }
   const std::size_t room = slot.builder.room(chunks.size());
   if (plain.size() <= room) {
-    add(slot.builder, plain, chunks);
+    add(slot, plain, chunks);
     release(slot);
     return {};
   }
   const auto [now, later] = split_to_fit(plain, chunks, room);
-  add(slot.builder, now.plain, now.chunks);
+  add(slot, now.plain, now.chunks);
   HF_TRY(put_pack(slot, false));
   return later.chunks.empty() ? Result<>() : store_raw(type, later.plain, later.chunks);
 }
@@ -182,7 +197,7 @@ Result<ChunkWriter::Lane::Frame*> ChunkWriter::Lane::frame_for(std::uint64_t gro
     found->group = group;
     found->compress = compress;
   }
-  if (found->plain.size() + size > kFramePlainMax || found->chunks.size() >= kFrameChunksMax)
+  if (found->plain.size() + size > kFramePlainMax || found->chunks.size() >= kFrameChunksAim)
     HF_TRY(seal(*found));
   found->used = ++clock_;
   return &*found;

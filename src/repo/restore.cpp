@@ -35,7 +35,9 @@ class Restorer {
     const Result<> all = run_passes();
     files_.drain();
     // Rights that we gave ourselves end with us.
-    if (!all || log_.aborted()) (void)target_.finish_modes();
+    if (!all || log_.aborted()) {
+      [[maybe_unused]] const auto given_back = target_.finish_modes();
+    }
     HF_TRY(log_.status());
     HF_TRY(all);
     RestoreReport report = log_.take();
@@ -80,7 +82,7 @@ class Restorer {
     HF_TRY(pass(&Restorer::finish, true));
     if (top_entry_ && top_entry_->type == EntryType::directory)
       note(*top_entry_, top_, target_.finish_directory("", *top_entry_));
-    if (Result<> result = target_.finish_modes(); !result) {
+    if (const Result<> result = target_.finish_modes(); !result) {
       Entry none;
       none.type = EntryType::directory;
       note(none, "", result);

@@ -15,15 +15,7 @@
 namespace holdfast::sim {
 namespace {
 
-std::vector<std::string> names(ObjectStore& store, std::string_view prefix = "") {
-  std::vector<std::string> out;
-  EXPECT_TRUE(store.list(prefix, [&](const ObjectInfo& info) -> Result<> {
-    out.push_back(info.name);
-    return {};
-  }));
-  std::ranges::sort(out);
-  return out;
-}
+std::vector<std::string> names(ObjectStore& store) { return object_names(store, ""); }
 
 void copy_store(ObjectStore& from, MemoryStore& to) {
   for (const std::string& name : names(from)) to.overwrite(name, *from.get(name, 1U << 30));
@@ -92,25 +84,17 @@ TEST(Engine, ENG_02_a_head_that_is_missing_in_the_middle_or_another_one_is_an_al
 }
 
 // Made-up names, as many as anybody asks for.
-class EndlessStore : public ObjectStore {
+class EndlessStore : public ListingStore {
  public:
+  using ListingStore::ListingStore;
   std::string endless;  // the folder that has no end; empty: none
   std::uint64_t given = 0;
-  Result<> put(std::string_view name, ByteSpan bytes) override { return inner_.put(name, bytes); }
-  Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
-    return inner_.get(name, size_max);
-  }
-  Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override {
-    return inner_.get_range(name, offset, out);
-  }
-  Result<std::uint64_t> size(std::string_view name) override { return inner_.size(name); }
-  Result<> list(std::string_view prefix,
-                const std::function<Result<>(const ObjectInfo&)>& visit) override {
-    HF_TRY(inner_.list(prefix, visit));
+
+ protected:
+  Result<> listed(std::string_view prefix, const Visit& visit) override {
     if (endless.empty() || prefix != endless) return {};
     for (;; ++given) HF_TRY(visit({made_up(), 1U << 24}));
   }
-  Result<> remove(std::string_view name) override { return inner_.remove(name); }
 
  private:
   [[nodiscard]] std::string made_up() const {
@@ -121,12 +105,12 @@ class EndlessStore : public ObjectStore {
     if (endless == "heads/") return head_name(device, 1 + given);
     return endless == "packs/" ? pack_name(hash) : list_name(hash);
   }
-  MemoryStore inner_;
 };
 
 TEST(Engine, DOS_04_a_listing_without_end_is_given_up_and_named) {
   for (const std::string folder : {"heads/", "packs/", "lists/"}) {
-    EndlessStore store;
+    MemoryStore inner;
+    EndlessStore store(inner);
     Machine machine(41, "m");
     machine.tree = small_tree(41);
     machine.list_limits = {.heads = 1000, .packs = 1000, .lists = 1000};
@@ -367,7 +351,7 @@ TEST(Engine, CHK_02_sizes_of_objects_do_not_tell_which_file_is_stored) {
     EXPECT_TRUE(machine.init(store));
     EXPECT_TRUE(machine.backup(store));
     std::vector<std::uint64_t> sizes;
-    for (const std::string& name : names(store, "packs/")) {
+    for (const std::string& name : object_names(store, "packs/")) {
       sizes.push_back(*store.size(name));
       EXPECT_EQ(sizes.back(), padme(sizes.back())) << "a size that is no class";
     }
@@ -401,7 +385,7 @@ TEST(Engine, a_device_whose_sample_fails_is_not_deduplicated_against) {
   ASSERT_TRUE(b.recover(store, *a.paper));
   ASSERT_TRUE(a.backup(store));
   // Frames of the device's packs are damaged; header, table and footer are left as they are.
-  for (const std::string& name : names(store, "packs/")) {
+  for (const std::string& name : object_names(store, "packs/")) {
     Bytes bytes = *store.get(name, 1U << 30);
     bytes[100] ^= std::byte{1};
     store.overwrite(name, bytes);

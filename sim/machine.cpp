@@ -106,6 +106,17 @@ Result<Snapshot> Machine::backup(ObjectStore& store) {
   return *report.snapshot;
 }
 
+std::vector<std::string> object_names(ObjectStore& store, std::string_view prefix) {
+  std::vector<std::string> out;
+  const auto note = [&](const ObjectInfo& info) -> Result<> {
+    out.push_back(info.name);
+    return {};
+  };
+  store.list(prefix, note).value();  // an error throws, which fails the test
+  std::ranges::sort(out);
+  return out;
+}
+
 Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot) {
   SimTree tree;
   TreeCursor cursor(repository.nodes(), snapshot.tree);

@@ -82,6 +82,36 @@ class Machine {
   ListLimits list_limits;
 };
 
+// A store in front of another one, for worlds in which only listing is special.
+class ListingStore : public ObjectStore {
+ public:
+  using Visit = std::function<Result<>(const ObjectInfo&)>;
+  explicit ListingStore(ObjectStore& inner) : inner_(inner) {}
+  Result<> put(std::string_view name, ByteSpan bytes) override { return inner_.put(name, bytes); }
+  Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
+    return inner_.get(name, size_max);
+  }
+  Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override {
+    return inner_.get_range(name, offset, out);
+  }
+  Result<std::uint64_t> size(std::string_view name) override { return inner_.size(name); }
+  Result<> list(std::string_view prefix, const Visit& visit) override {
+    HF_TRY(inner_.list(prefix, visit));
+    return listed(prefix, visit);
+  }
+  Result<> remove(std::string_view name) override { return inner_.remove(name); }
+
+ protected:
+  // After the inner store listed all that it has.
+  virtual Result<> listed(std::string_view prefix, const Visit& visit) = 0;
+
+ private:
+  ObjectStore& inner_;
+};
+
+// What the store lists, sorted.
+std::vector<std::string> object_names(ObjectStore& store, std::string_view prefix);
+
 // Everything of a snapshot by way of tree, lists, index, packs.
 Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot);
 

@@ -366,8 +366,6 @@ void report(const Context& context, const BackupReport& result, const Reading& r
   out.object(summary_object(result, reading, elapsed_ns, dry_run));
 }
 
-// As Session::begin() says it too.
-
 Error with_wait_advice(Error error) {
   error.what += ", or use --wait DURATION";
   return error;

@@ -173,10 +173,6 @@ std::function<bool(const Entry&)> choice(PatternList includes, PatternList exclu
   };
 }
 
-}  // namespace
-
-namespace {
-
 // As mkdir -p: the target itself is made by open_target().
 Result<> make_parents(const std::string& target) {
   std::filesystem::path path = target;

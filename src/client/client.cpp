@@ -68,8 +68,8 @@ constexpr std::size_t kForeignMax = 10'000;
 
 bool is_chain_object(std::string_view name) {
   constexpr std::string_view prefix = "chain/";
-  return name.size() == prefix.size() + 16 && name.starts_with(prefix) &&
-         name.find_first_not_of("0123456789abcdef", prefix.size()) == std::string_view::npos;
+  std::array<std::byte, 8> number;
+  return name.starts_with(prefix) && from_hex(name.substr(prefix.size()), number).has_value();
 }
 
 Result<std::vector<Bytes>> read_chain(ObjectStore& store) {

@@ -51,34 +51,21 @@ std::uint64_t FileReader::hole_length() {
 }
 
 std::expected<ReadPiece, int> FileReader::read_data(MutableByteSpan buffer) {
-  const std::uint64_t limit = may_have_holes_ ? data_end_ : size_;
+  const std::uint64_t limit = size_ == 0 ? kUnsizedMax : may_have_holes_ ? data_end_ : size_;
   const std::size_t wanted = std::min<std::uint64_t>(buffer.size(), limit - position_);
   while (true) {
     const ssize_t got = ::pread(fd_.get(), buffer.data(), wanted, static_cast<off_t>(position_));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return std::unexpected(errno);
-    if (got == 0) return end();  // it shrank
+    if (got == 0) return end();  // its end, the limit, or it shrank
     position_ += static_cast<std::uint64_t>(got);
     return ReadPiece{ReadPiece::Kind::data, static_cast<std::uint64_t>(got)};
   }
-}
-
-// Files of /proc and the like have no size and yet a content; a file that is empty costs one call.
-std::expected<ReadPiece, int> FileReader::read_unsized(MutableByteSpan buffer) {
-  const std::size_t wanted = std::min<std::uint64_t>(buffer.size(), kUnsizedMax - position_);
-  while (wanted > 0) {
-    const ssize_t got = ::pread(fd_.get(), buffer.data(), wanted, static_cast<off_t>(position_));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return std::unexpected(errno);
-    if (got == 0) return end();
-    position_ += static_cast<std::uint64_t>(got);
-    return ReadPiece{ReadPiece::Kind::data, static_cast<std::uint64_t>(got)};
-  }
-  return end();
 }
 
 std::expected<ReadPiece, int> FileReader::read(MutableByteSpan buffer) {
-  if (size_ == 0) return read_unsized(buffer);
+  // Files of /proc and the like have no size and yet a content; one that is empty costs one call.
+  if (size_ == 0) return read_data(buffer);
   if (position_ >= size_) return end();
   if (may_have_holes_ && position_ >= data_end_) {
     if (const std::uint64_t hole = hole_length(); hole > 0) {

@@ -30,7 +30,6 @@ class FileReader {
  private:
   ReadPiece end();
   std::expected<ReadPiece, int> read_data(MutableByteSpan buffer);
-  std::expected<ReadPiece, int> read_unsized(MutableByteSpan buffer);
   std::uint64_t hole_length();
 
   Fd fd_;

@@ -274,23 +274,19 @@ class Run {
     return true;
   }
 
-  // In a pack that counts and can be relied on.
-  bool present(const ChunkId& id) {
-    return writer_ != nullptr ? writer_->present(id) : repository_.index().contains(id);
-  }
-
-  // Every chunk and list node is there.
+  // Every chunk and list node is in a pack that counts and can be relied on.
   bool present(const Entry& entry) {
     if (!entry.content.root)
-      return std::ranges::all_of(
-          entry.content.items, [&](const ContentItem& i) { return !i.chunk || present(*i.chunk); });
-    if (!present(entry.content.root->id)) return false;
+      return std::ranges::all_of(entry.content.items, [&](const ContentItem& i) {
+        return !i.chunk || writer_->present(*i.chunk);
+      });
+    if (!writer_->present(entry.content.root->id)) return false;
     ContentCursor cursor(repository_.nodes(), entry.content);
     for (;;) {
       const auto item = cursor.next();
       if (!item) return false;
       if (!*item) return true;
-      if ((*item)->chunk && !present(*(*item)->chunk)) return false;
+      if ((*item)->chunk && !writer_->present(*(*item)->chunk)) return false;
     }
   }
 
@@ -586,7 +582,7 @@ Result<BackupReport> backup(Repository& repository, const HeadList& heads, Sourc
   snapshot.user = options.user;
   snapshot.program = options.program;
   HF_ASSIGN(const auto session, Session::begin(repository, heads));
-  HF_ASSIGN(auto distrusted, repository.unreliable_packs(report.warnings));
+  HF_ASSIGN(auto distrusted, repository.unreliable_packs(stop, report.warnings));
   ChunkWriter writer({.store = parts.store,
                       .keys = parts.keys,
                       .device = parts.device,

@@ -80,53 +80,35 @@ class Check {
   // Every pack that counts is there with the size that was listed, and its table holds; the cache
   // is not believed.
   Result<> check_packs() {
-    packs_ = repository_.index().packs();
-    report_.packs = packs_.size();
-    std::ranges::sort(packs_, {}, &IndexedPack::pack);
-    HF_ASSIGN(const std::vector<bool> there, list_packs());
+    HF_ASSIGN(const PackListing listing,
+              repository_.list_packs(stop_, [&](const ObjectInfo& info) { stray(info); }));
+    report_.packs = listing.packs.size();
     std::vector<ObjectHash> gone;
-    for (std::size_t i = 0; i < packs_.size(); ++i) {
+    for (std::size_t i = 0; i < listing.packs.size(); ++i) {
       HF_TRY(stop_.check());
-      HF_ASSIGN(const bool usable, check_pack(packs_[i], there[i]));
-      if (!usable) gone.push_back(packs_[i].pack);
+      HF_ASSIGN(const bool usable, check_pack(listing.packs[i], listing.sizes[i]));
+      if (!usable) gone.push_back(listing.packs[i].pack);
     }
     if (!gone.empty()) HF_TRY(repository_.index().remove_packs(gone));
     return repository_.index().flush();  // so that its chunks have numbers
   }
 
-  // Which of packs_ the store lists; others are strays.
-  Result<std::vector<bool>> list_packs() {
-    std::vector<bool> there(packs_.size());
-    const auto found = [&](const ObjectHash& name, std::uint64_t size) {
-      const auto at = std::ranges::lower_bound(packs_, name, {}, &IndexedPack::pack);
-      if (at == packs_.end() || at->pack != name) {
-        ++report_.stray_packs;
-        if (strays_.size() < kStraysRead) strays_.push_back(name);
-        return;
-      }
-      there[static_cast<std::size_t>(at - packs_.begin())] = true;
-      if (at->size != size)
-        damage(fmt::format("pack {}: has {} bytes, {} were written", name.hex(), size, at->size));
-    };
-    const RepositoryParts& parts = repository_.parts();
-    HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs,
-                        [&](const ObjectInfo& info) -> Result<> {
-                          HF_TRY(stop_.check());
-                          if (auto name = parse_pack_name(info.name))
-                            found(*name, info.size);
-                          else
-                            damage(std::move(name).error().what);
-                          return {};
-                        }));
-    return there;
+  void stray(const ObjectInfo& info) {
+    auto name = parse_pack_name(info.name);
+    if (!name) return damage(std::move(name).error().what);
+    ++report_.stray_packs;
+    if (strays_.size() < kStraysRead) strays_.push_back(*name);
   }
 
   // False: nothing in it can be restored.
-  Result<bool> check_pack(const IndexedPack& pack, bool there) {
-    if (!there) {
+  Result<bool> check_pack(const IndexedPack& pack, std::optional<std::uint64_t> size) {
+    if (!size) {
       damage(fmt::format("pack {}: listed by a snapshot, not in the store", pack.pack.hex()));
       return false;
     }
+    if (*size != pack.size)
+      damage(
+          fmt::format("pack {}: has {} bytes, {} were written", pack.pack.hex(), *size, pack.size));
     const RepositoryParts& parts = repository_.parts();
     auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
     if (table) return true;
@@ -307,7 +289,6 @@ class Check {
   CheckProgress& progress_;
   const Stop& stop_;
   HeadList heads_;
-  std::vector<IndexedPack> packs_;
   std::vector<ObjectHash> strays_;
   std::vector<ObjectHash> damaged_, whole_;  // of those that were read
   std::mutex mutex_;

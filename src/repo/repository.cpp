@@ -363,23 +363,32 @@ Result<> Repository::note_damaged(const std::vector<ObjectHash>& damaged,
   return written || written.error().code != Code::denied ? written : Result<>();
 }
 
-// A cache that names packs that are gone would let new snapshots rest on nothing.
-Result<> Repository::forget_missing_packs(std::vector<std::string>& warnings) {
-  std::vector<IndexedPack> packs = index_->packs();
-  std::ranges::sort(packs, {}, &IndexedPack::pack);
-  std::vector<bool> there(packs.size());
+Result<PackListing> Repository::list_packs(const Stop& stop,
+                                           const std::function<void(const ObjectInfo&)>& other) {
+  PackListing out{.packs = index_->packs(), .sizes = {}};
+  std::ranges::sort(out.packs, {}, &IndexedPack::pack);
+  out.sizes.resize(out.packs.size());
   HF_TRY(list_at_most(
       parts_.store, "packs/", parts_.list_limits.packs, [&](const ObjectInfo& info) -> Result<> {
+        HF_TRY(stop.check());
         const auto name = parse_pack_name(info.name);
-        if (!name) return {};
-        const auto at = std::ranges::lower_bound(packs, *name, {}, &IndexedPack::pack);
-        if (at != packs.end() && at->pack == *name && at->size == info.size)
-          there[static_cast<std::size_t>(at - packs.begin())] = true;
+        const auto at = name ? std::ranges::lower_bound(out.packs, *name, {}, &IndexedPack::pack)
+                             : out.packs.end();
+        if (at == out.packs.end() || at->pack != *name)
+          other(info);
+        else
+          out.sizes[static_cast<std::size_t>(at - out.packs.begin())] = info.size;
         return {};
       }));
+  return out;
+}
+
+// A cache that names packs that are gone would let new snapshots rest on nothing.
+Result<> Repository::forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings) {
+  HF_ASSIGN(const PackListing listing, list_packs(stop, [](const ObjectInfo&) {}));
   std::vector<ObjectHash> gone;
-  for (std::size_t i = 0; i < packs.size(); ++i)
-    if (!there[i]) gone.push_back(packs[i].pack);
+  for (std::size_t i = 0; i < listing.packs.size(); ++i)
+    if (listing.sizes[i] != listing.packs[i].size) gone.push_back(listing.packs[i].pack);
   if (gone.empty()) return {};
   warnings.push_back(fmt::format(
       "{} packs of earlier snapshots are missing in the store or cut off, such as {}: what was in "
@@ -389,8 +398,8 @@ Result<> Repository::forget_missing_packs(std::vector<std::string>& warnings) {
 }
 
 Result<std::unordered_set<ObjectHash, IdHash>> Repository::unreliable_packs(
-    std::vector<std::string>& warnings) {
-  HF_TRY(forget_missing_packs(warnings));
+    const Stop& stop, std::vector<std::string>& warnings) {
+  HF_TRY(forget_missing_packs(stop, warnings));
   HF_ASSIGN(const std::set<ObjectHash> damaged, read_damaged(parts_.state));
   std::unordered_set<ObjectHash, IdHash> unreliable(damaged.begin(), damaged.end());
   if (!damaged.empty())
@@ -514,10 +523,9 @@ namespace {
 
 // "gc/", 16 hexadecimal digits, and what may follow: reserved.
 bool is_collection_record(std::string_view name) {
-  constexpr std::size_t digits = 16;
-  name.remove_prefix(3);
-  return name.size() >= digits &&
-         name.substr(0, digits).find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  constexpr std::string_view prefix = "gc/";
+  std::array<std::byte, 8> number;
+  return name.starts_with(prefix) && from_hex(name.substr(prefix.size(), 16), number).has_value();
 }
 
 }  // namespace

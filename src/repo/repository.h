@@ -45,6 +45,13 @@ struct HeadList {
   std::vector<std::string> damaged;  // heads that cannot be read: name and why
 };
 
+// The packs of the index, by name, and the size that the store lists of each: none when it does
+// not.
+struct PackListing {
+  std::vector<IndexedPack> packs;
+  std::vector<std::optional<std::uint64_t>> sizes;
+};
+
 // Adapts ChunkReader to what trees are read from.
 class ChunkNodeSource : public NodeSource {
  public:
@@ -74,11 +81,14 @@ class Repository {
   [[nodiscard]] NodeSource& nodes() { return *nodes_; }     // thread-safe
   [[nodiscard]] const RepositoryParts& parts() const { return parts_; }
 
+  // `other` is called for what the store lists and the index does not have.
+  Result<PackListing> list_packs(const Stop& stop,
+                                 const std::function<void(const ObjectInfo&)>& other);
   // Packs that nothing may be deduplicated against: those of other devices of which a random sample
   // did not hold what their tables say, and those that a check found damaged. Packs that the store
   // does not list any more are forgotten. `warnings` names all of that.
   Result<std::unordered_set<ObjectHash, IdHash>> unreliable_packs(
-      std::vector<std::string>& warnings);
+      const Stop& stop, std::vector<std::string>& warnings);
   // What a check found, for unreliable_packs(): of the packs that it read whole.
   Result<> note_damaged(const std::vector<ObjectHash>& damaged,
                         const std::vector<ObjectHash>& whole);
@@ -89,7 +99,7 @@ class Repository {
   Result<HeadList> read_heads();
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
-  Result<> forget_missing_packs(std::vector<std::string>& warnings);
+  Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
   Result<std::vector<ListedPack>> read_list(const PackListRef& ref);
   Result<std::vector<IndexedPack>> read_journal();
   RepositoryParts parts_;

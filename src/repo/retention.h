@@ -28,18 +28,18 @@ inline constexpr std::uint32_t kKeepAll = UINT32_MAX;
 // Kept is what any one of these keeps. Zero: the rule is not there.
 struct RetentionPolicy {
   std::uint32_t last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0;
-  RetentionDuration within;                         // of the newest of the group
-  std::vector<std::vector<std::string>> keep_tags;  // snapshots with all tags of one of these
+  RetentionDuration within{};                         // of the newest of the group
+  std::vector<std::vector<std::string>> keep_tags{};  // snapshots with all tags of one of these
   [[nodiscard]] bool is_empty() const;
 };
 
 struct RetentionItem {
-  SnapshotId id;
-  DeviceId device;
+  SnapshotId id{};
+  DeviceId device{};
   std::uint64_t number = 0;
-  Time time;  // when it ended
-  std::string host;
-  std::vector<std::string> paths, tags;
+  Time time{};  // when it ended
+  std::string host{};
+  std::vector<std::string> paths{}, tags{};
   // False: a filter left it out. It is not in the plan, and still shows what time it is. So the
   // caller passes ALL snapshots that count, whatever was asked for.
   bool considered = true;

@@ -434,16 +434,30 @@ TEST(Retention, ENG_15_what_is_within_stays_whatever_one_device_says) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     SeededRandom random(seed);
     std::vector<RetentionItem> items;
+    const std::uint64_t honest = random.below(120);
     for (std::uint64_t i = 0; i < 120; ++i) {
       const auto past = static_cast<std::int64_t>(120 - i) * 12 * kHour;
-      const auto forged = static_cast<std::int64_t>(random.below(400 * 24)) * kHour - 200 * kDay;
-      items.push_back(item(1, i + 1, random.below(2) == 0 ? kNow - past : kNow + forged));
+      const auto forged = static_cast<std::int64_t>(random.below(40 * 24)) * kHour - 37 * kDay;
+      items.push_back(
+          item(1, i + 1, i < honest || random.below(2) == 0 ? kNow - past : kNow + forged));
     }
     const Ids stay = kept(items, {.last = 1, .within = duration("30d")});
     for (const RetentionItem& one : items)
       EXPECT_TRUE(one.time <= kNow - 30 * kDay || stay.contains(one.id))
           << seed << " " << one.number;
   }
+}
+
+TEST(Retention, ENG_15_a_time_of_tomorrow_does_not_move_the_window) {
+  auto items = series(60, kDay, kNow - kHour);
+  append(items, {item(1, 61, kNow + kDay)});
+  const Ids stay = kept(items, {.within = duration("30d")}, kClock);
+  for (std::size_t i = 30; i <= 60; ++i) EXPECT_TRUE(stay.contains(items[i].id)) << i;
+  EXPECT_FALSE(stay.contains(items[29].id));
+  // Nothing is before now: nothing says what the window is.
+  EXPECT_EQ(
+      kept_numbers({item(1, 1, kNow + 1), item(1, 2, kNow + kDay)}, {.within = duration("1h")}),
+      (std::vector<std::uint64_t>{1, 2}));
 }
 
 TEST(Retention, ENG_15_another_device_changes_nothing) {

@@ -214,6 +214,8 @@ class OnePlace final : public Index {
   bool has_pack(const ObjectHash&) override { return true; }
   std::vector<IndexedPack> packs() override { return {}; }
   Result<> remove_packs(const std::vector<ObjectHash>&) override { return {}; }
+  void set_condemned(std::span<const ObjectHash>) override {}
+  Result<> each_record(const VisitRecord&) override { return {}; }
   Result<> flush() override { return {}; }
   std::uint64_t chunk_count() override { return 1; }
 

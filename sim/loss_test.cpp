@@ -199,10 +199,19 @@ TEST_F(Loss, what_something_else_left_in_the_folders_hinders_nobody) {
     store.overwrite(name, as_bytes("x"));
   store.overwrite("heads/" + device + "/0000000000000001.sync-conflict-1", as_bytes("x"));
   expect_restores(machine, store, machine.backup(store), machine.tree);
+}
+
+TEST_F(Loss, a_damaged_record_of_a_collection_stops_who_writes_and_not_who_reads) {
+  const auto snapshot = machine.backup(store);
   store.overwrite("gc/0000000000000001", as_bytes("x"));
   const auto refused = machine.backup(store);
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().what.find("update holdfast"), std::string::npos);
+  EXPECT_NE(refused.error().what.find("gc/0000000000000001"), std::string::npos);
+  const auto heads = (*machine.open(store))->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  EXPECT_EQ(heads->snapshots.size(), 1U);
+  ASSERT_EQ(heads->damaged.size(), 1U);
+  EXPECT_NE(heads->damaged[0].find("gc/0000000000000001"), std::string::npos);
 }
 
 TEST_F(Loss, a_home_that_is_full_once_the_head_stands_does_not_call_it_a_failure) {

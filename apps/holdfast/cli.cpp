@@ -28,6 +28,8 @@ struct Commands {
   RestoreCommand restore;
   DumpCommand dump;
   CheckCommand check;
+  ForgetCommand forget;
+  PruneCommand prune;
   std::string shell;
 };
 
@@ -241,6 +243,64 @@ void add_data_commands(CLI::App& app, Commands& c) {
       ->check(CLI::Range(0.0, 100.0));
 }
 
+void add_prune_options(CLI::App& app, PruneCommand& c) {
+  app.add_option("--max-unused", c.max_unused_percent,
+                 "Share of the used bytes that may stay unused, in percent (5)")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_option("--max-repack", c.max_repack, "Write at most SIZE of packs again (10G, 500M)")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--give-up-after", c.give_up_after_days,
+                 "Do not wait for other devices' backups that began more than DAYS ago (7); such a "
+                 "backup begins again by itself")
+      ->type_name("DAYS")
+      ->check(CLI::Range(0.0, 36500.0));
+}
+
+void add_retention_commands(CLI::App& app, Commands& c) {
+  CLI::App& forget = command(
+      app, "forget", "Let snapshots go, by a policy or by name",
+      "  holdfast forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n"
+      "  holdfast forget --keep-within 30d --keep-yearly 10 --prune\n  holdfast forget 3f2a9c");
+  forget.add_option("SNAP", c.forget.snapshots, "Snapshots to forget, instead of a policy");
+  const auto count = [&](const char* name, std::uint32_t& value, const char* what) {
+    forget.add_option(name, value, fmt::format("Keep the newest of each of the last N {}", what))
+        ->type_name("N");
+  };
+  forget.add_option("--keep-last", c.forget.last, "Keep the last N snapshots")->type_name("N");
+  count("--keep-hourly", c.forget.hourly, "hours that have one");
+  count("--keep-daily", c.forget.daily, "days that have one");
+  count("--keep-weekly", c.forget.weekly, "weeks that have one");
+  count("--keep-monthly", c.forget.monthly, "months that have one");
+  count("--keep-yearly", c.forget.yearly, "years that have one");
+  forget
+      .add_option("--keep-within", c.forget.within,
+                  "Keep all that are at most so much older than the newest (1y5m7d2h)")
+      ->type_name("DURATION");
+  forget
+      .add_option("--keep-tag", c.forget.keep_tags,
+                  "Keep all with these tags (repeatable: any of the lists)")
+      ->type_name("TAG[,TAG]");
+  forget.add_option("--host", c.forget.filter.host, "Only snapshots of this host");
+  forget.add_option("--path", c.forget.filter.path, "Only snapshots of this path");
+  forget.add_option("--tag", c.forget.filter.tags, "Only snapshots with this tag (repeatable)");
+  forget.add_flag("--dry-run", c.forget.dry_run, "Show what would stay and go, and why");
+  forget
+      .add_option("--max-drop", c.forget.max_drop_percent,
+                  "Refuse when more than PERCENT of them would go (90)")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.0, 100.0));
+  forget.add_flag("--clock-is-right", c.forget.clock_is_right,
+                  "Go on although this machine's clock and the snapshots disagree");
+  forget.add_flag("--prune", c.forget.prune, "Then remove what no snapshot needs");
+  add_prune_options(forget, c.forget.pruning);
+  CLI::App& prune = command(app, "prune", "Remove what no snapshot needs",
+                            "  holdfast prune --dry-run\n  holdfast prune --max-repack 10G");
+  prune.add_flag("--dry-run", c.prune.dry_run, "Show what would be removed");
+  add_prune_options(prune, c.prune);
+}
+
 Result<int> run(const CLI::App& app, const Commands& c, const Context& context) {
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "init") return run_init(context, c.init);
@@ -255,6 +315,8 @@ Result<int> run(const CLI::App& app, const Commands& c, const Context& context) 
   if (name == "restore") return run_restore(context, c.restore);
   if (name == "dump") return run_dump(context, c.dump);
   if (name == "check") return run_check(context, c.check);
+  if (name == "forget") return run_forget(context, c.forget);
+  if (name == "prune") return run_prune(context, c.prune);
   if (name == "completion") return print_completion(app, c.shell, context.out);
   return print_man_page(app, context.out);
 }
@@ -337,6 +399,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   add_backup_command(app, c);
   add_query_commands(app, c);
   add_data_commands(app, c);
+  add_retention_commands(app, c);
   add_generators(app, c);
   take_one_value_each(app);
   try {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,26 @@ struct CheckCommand {
   double read_data_percent = 0;  // 0: structure only
 };
 
+struct PruneCommand {
+  bool dry_run = false;
+  double max_unused_percent = 5, give_up_after_days = 7;
+  std::optional<std::uint64_t> max_repack;  // bytes
+};
+struct ForgetCommand {
+  std::vector<std::string> snapshots;
+  std::uint32_t last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0;
+  std::string within;
+  std::vector<std::string> keep_tags;
+  SnapshotFilter filter;
+  double max_drop_percent = 90;
+  bool dry_run = false, clock_is_right = false, prune = false;
+  PruneCommand pruning;
+};
+
+// Paths of a filter as a backup stored them.
+Result<SnapshotFilter> stored_filter(SnapshotFilter filter);
+bool selected(const Snapshot& snapshot, const SnapshotFilter& filter);
+
 Result<int> run_init(const Context& context, const InitCommand& command);
 Result<int> run_recover(const Context& context, const RecoverCommand& command);
 Result<int> run_status(const Context& context);
@@ -129,5 +150,7 @@ Result<int> run_stats(const Context& context);
 Result<int> run_restore(const Context& context, const RestoreCommand& command);
 Result<int> run_dump(const Context& context, const DumpCommand& command);
 Result<int> run_check(const Context& context, const CheckCommand& command);
+Result<int> run_forget(const Context& context, const ForgetCommand& command);
+Result<int> run_prune(const Context& context, const PruneCommand& command);
 
 }  // namespace holdfast

@@ -36,14 +36,6 @@ Result<std::string> stored_path(const std::string& path) {
   return named_path(path);
 }
 
-bool selected(const Snapshot& s, const SnapshotFilter& filter) {
-  return (filter.host.empty() || s.host == filter.host) &&
-         (filter.path.empty() || std::ranges::find(s.paths, filter.path) != s.paths.end()) &&
-         std::ranges::all_of(filter.tags, [&](const std::string& t) {
-           return std::ranges::find(s.tags, t) != s.tags.end();
-         });
-}
-
 json snapshot_object(const Snapshot& s) {
   return {{"message_type", "snapshot"},
           {"snapshot", s.id.hex()},
@@ -167,9 +159,21 @@ Result<std::uint64_t> each_entry(const Context& context, TreeCursor& cursor,
 
 }  // namespace
 
+bool selected(const Snapshot& s, const SnapshotFilter& filter) {
+  return (filter.host.empty() || s.host == filter.host) &&
+         (filter.path.empty() || std::ranges::find(s.paths, filter.path) != s.paths.end()) &&
+         std::ranges::all_of(filter.tags, [&](const std::string& t) {
+           return std::ranges::find(s.tags, t) != s.tags.end();
+         });
+}
+
+Result<SnapshotFilter> stored_filter(SnapshotFilter filter) {
+  HF_ASSIGN(filter.path, stored_path(filter.path));
+  return filter;
+}
+
 Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
-  SnapshotFilter filter = given;
-  HF_ASSIGN(filter.path, stored_path(given.path));
+  HF_ASSIGN(const SnapshotFilter filter, stored_filter(given));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, false));
   Output& out = context.out;

@@ -24,6 +24,10 @@ inline constexpr std::string_view chunker_hash = "chunker-hash";    // K_chunker
 inline constexpr std::string_view chunker_prf = "chunker-prf";      // K_chunker -> cut decision
 inline constexpr std::string_view head = "head";                    // signature of a snapshot head
 inline constexpr std::string_view snapshot_id = "snapshot-id";      // hash of a signed head
+inline constexpr std::string_view abandoned = "abandoned";          // signatures of these records
+inline constexpr std::string_view dropped = "dropped";
+inline constexpr std::string_view collection = "collection";
+inline constexpr std::string_view collection_done = "collection-done";
 
 // The account: chain, epochs, slots.
 inline constexpr std::string_view chain_entry = "chain-entry";        // signature of an entry
@@ -44,11 +48,12 @@ inline constexpr std::string_view home_plain = "home-plain";
 inline constexpr std::string_view home_header = "home-header";
 
 inline constexpr std::array all_purposes{
-    repository,     object,       nonce,         frame,          pack_table,      box,
-    table,          chunk_id,     tree_boundary, list_boundary,  chunker_hash,    chunker_prf,
-    head,           snapshot_id,  chain_entry,   chain_entry_id, device_id,       slot_wrap,
-    slot_ephemeral, epoch_commit, secret_commit, old_epoch_key,  paper_symmetric, paper_x25519,
-    paper_ed25519,  paper_check,  epoch_secrets, home_seal,      home_plain,      home_header,
+    repository,     object,       nonce,         frame,           pack_table,      box,
+    table,          chunk_id,     tree_boundary, list_boundary,   chunker_hash,    chunker_prf,
+    head,           snapshot_id,  chain_entry,   chain_entry_id,  device_id,       slot_wrap,
+    slot_ephemeral, epoch_commit, secret_commit, old_epoch_key,   paper_symmetric, paper_x25519,
+    paper_ed25519,  paper_check,  epoch_secrets, home_seal,       home_plain,      home_header,
+    abandoned,      dropped,      collection,    collection_done,
 };
 
 }  // namespace holdfast::purpose

@@ -559,56 +559,98 @@ const Snapshot* choose_parent(const HeadList& heads, const DeviceId& device,
   return best;
 }
 
-Result<BackupReport> backup(Repository& repository, const HeadList& heads, Source& source,
-                            OwnerNames& owners, const BackupOptions& options,
-                            BackupProgress& progress, const Stop& stop) {
-  const RepositoryParts& parts = repository.parts();
-  BackupReport report;
-  const Snapshot* parent = choose_parent(heads, parts.device, options);
-  if (parent != nullptr) report.parent = parent->id;
-  if (options.dry_run) {
-    Run run(repository, parent, source, owners, options, progress, stop, nullptr);
-    HF_TRY(run.look());
-    report.statistics = run.statistics;
-    report.statistics.unreadable = source.unreadable_count();
-    return report;
-  }
+namespace {
+
+// Collections that this session has seen do not wait for it: what they moved or removed since
+// `heads` were read is read again.
+Result<HeadList> heads_now(Repository& repository, const HeadList& heads, const Stop& stop) {
+  if (repository.collections().state() == heads.collections) return heads;
+  HF_ASSIGN(HeadList now, repository.heads());
+  HF_ASSIGN([[maybe_unused]] const auto damaged, repository.sync_index(now, stop));
+  return now;
+}
+
+struct BackupParts {
+  Repository& repository;
+  const HeadList& heads;
+  Source& source;
+  OwnerNames& owners;
+  const BackupOptions& options;
+  BackupProgress& progress;
+  const Stop& stop;
+};
+
+Snapshot begin_snapshot(const BackupOptions& options, Time started) {
   Snapshot snapshot;
-  snapshot.started = parts.clock.now();
+  snapshot.started = started;
   snapshot.paths = options.paths;
   snapshot.tags = options.tags;
   snapshot.excludes = options.excludes;
   snapshot.host = options.host;
   snapshot.user = options.user;
   snapshot.program = options.program;
-  HF_ASSIGN(const auto session, Session::begin(repository, heads));
-  HF_ASSIGN(auto distrusted, repository.unreliable_packs(stop, report.warnings));
+  return snapshot;
+}
+
+Result<BackupReport> store_snapshot(const BackupParts& b, Session& session) {
+  const RepositoryParts& parts = b.repository.parts();
+  BackupReport report;
+  Snapshot snapshot = begin_snapshot(b.options, parts.clock.now());
+  HF_ASSIGN(const HeadList now, heads_now(b.repository, b.heads, b.stop));
+  const Snapshot* parent = choose_parent(now, parts.device, b.options);
+  if (parent != nullptr) report.parent = parent->id;
+  HF_ASSIGN(auto distrusted, b.repository.unreliable_packs(b.stop, report.warnings));
   ChunkWriter writer({.store = parts.store,
                       .keys = parts.keys,
                       .device = parts.device,
                       .signer = parts.signer,
                       .random = parts.random,
-                      .index = repository.index(),
-                      .journal = [&](const IndexedPack& pack) { return session->journal(pack); },
+                      .index = b.repository.index(),
+                      .journal = [&](const IndexedPack& pack) { return session.journal(pack); },
                       .distrusted = std::move(distrusted)},
-                     options.compression);
-  Run run(repository, parent, source, owners, options, progress, stop, &writer);
+                     b.options.compression);
+  Run run(b.repository, parent, b.source, b.owners, b.options, b.progress, b.stop, &writer);
   HF_ASSIGN(snapshot.tree, run.store());
   HF_ASSIGN(auto packs, writer.finish());
-  HF_TRY(stop.check());
+  HF_TRY(b.stop.check());
   snapshot.statistics = run.statistics;
-  snapshot.statistics.unreadable = source.unreadable_count();
+  snapshot.statistics.unreadable = b.source.unreadable_count();
   snapshot.statistics.bytes_added = writer.counts().bytes_stored;
   snapshot.statistics.chunks_new = writer.counts().chunks_new;
   snapshot.users = std::move(run.users);
   snapshot.groups = std::move(run.groups);
   snapshot.ended = parts.clock.now();
   HF_ASSIGN(report.snapshot,
-            session->commit(std::move(snapshot), std::move(packs), report.warnings));
+            session.commit(std::move(snapshot), std::move(packs), report.warnings));
   report.torn = std::move(run.torn);
   report.torn_count = run.torn_count;
   report.statistics = report.snapshot->statistics;
   return report;
+}
+
+}  // namespace
+
+Result<BackupReport> backup(Repository& repository, const HeadList& heads, Source& source,
+                            OwnerNames& owners, const BackupOptions& options,
+                            BackupProgress& progress, const Stop& stop) {
+  const RepositoryParts& parts = repository.parts();
+  if (options.dry_run) {
+    BackupReport report;
+    const Snapshot* parent = choose_parent(heads, parts.device, options);
+    if (parent != nullptr) report.parent = parent->id;
+    Run run(repository, parent, source, owners, options, progress, stop, nullptr);
+    HF_TRY(run.look());
+    report.statistics = run.statistics;
+    report.statistics.unreadable = source.unreadable_count();
+    return report;
+  }
+  HF_ASSIGN(const auto session, Session::begin(repository, heads));
+  auto stored =
+      store_snapshot({repository, heads, source, owners, options, progress, stop}, *session);
+  // What a collection that did not wait removed seems to be damage.
+  if (!stored && (stored.error().code == Code::corrupt || stored.error().code == Code::not_found))
+    HF_TRY(session->still_wanted());
+  return stored;
 }
 
 }  // namespace holdfast

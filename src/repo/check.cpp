@@ -7,35 +7,11 @@
 #include <thread>
 
 #include "crypto/hash.h"
+#include "repo/chunk_set.h"
 
 namespace holdfast {
 
 namespace {
-
-// A set of chunks: a bit for each that a segment of the index has, so that it stays in the bound on
-// memory; the others (damage) by their ids.
-class ChunkSet {
- public:
-  explicit ChunkSet(Index& index) : index_(index) {}
-  bool insert(const ChunkId& id) {
-    const auto number = index_.number_of(id);
-    if (!number) return others_.insert(id).second;
-    if (*number >= bits_.size()) bits_.resize(*number + *number / 2 + 1024);
-    const bool fresh = !bits_[*number];
-    bits_[*number] = true;
-    return fresh;
-  }
-  [[nodiscard]] bool contains(const ChunkId& id) const {
-    if (const auto number = index_.number_of(id); number && *number < bits_.size())
-      return bits_[*number];
-    return others_.contains(id);
-  }
-
- private:
-  Index& index_;
-  std::vector<bool> bits_;
-  std::unordered_set<ChunkId, IdHash> others_;
-};
 
 constexpr std::uint64_t kObjectMax = 64U << 20;
 constexpr std::size_t kStraysRead = 100'000;  // of packs that no snapshot needs
@@ -236,7 +212,7 @@ class Check {
         return {};
       }
       ++report_.chunks;
-      if (repository_.index().contains(id)) return {};
+      if (repository_.index().contains(id) || repository_.index().find(id)) return {};
       damage(fmt::format("chunk {} of snapshot {}: in no pack that counts", id.hex(),
                          snapshot.id.brief()));
       bad_chunk(id);

@@ -75,6 +75,8 @@ class TieredIndex final : public Index {
   bool has_pack(const ObjectHash& pack) override;
   std::vector<IndexedPack> packs() override;
   Result<> remove_packs(const std::vector<ObjectHash>& packs) override;
+  void set_condemned(std::span<const ObjectHash> packs) override;
+  Result<> each_record(const VisitRecord& visit) override;
   Result<> flush() override;
   std::uint64_t chunk_count() override;
 
@@ -109,8 +111,11 @@ class TieredIndex final : public Index {
   // `found(record, segment, position)`, with null for the table, while the lock is held. True: it
   // was called.
   template <class Found>
-  bool lookup(const ChunkId& id, Found&& found);
+  bool lookup(const ChunkId& id, bool counting, Found&& found);
+  template <class Found>
+  bool search(const ChunkId& id, const PackSet& avoid, bool& lie_met, Found&& found);
   void drop_liars();  // change_ is held
+  void note_removed();
 
   [[nodiscard]] bool in_segments(const ObjectHash& pack) const;
   [[nodiscard]] bool known(const ObjectHash& pack) const;
@@ -139,6 +144,8 @@ class TieredIndex final : public Index {
   Segments segments_;
   PackSet removed_;    // packs of which segments may still have records
   PackSet unwritten_;  // as removed_, when it could not be written
+  PackSet condemned_;
+  PackSet avoided_;  // removed_ and condemned_; empty while nothing is condemned
   std::uint64_t next_number_ = 1;
   bool leftovers_ = false;  // a file that should be gone may still be there
 };
@@ -182,6 +189,7 @@ Result<> TieredIndex::load() {
     segments_ = std::move(view->segments);
     removed_ = std::move(view->removed);
     removed_.insert(unwritten_.begin(), unwritten_.end());
+    note_removed();
     return {};
   }
   return fail(Code::unavailable,
@@ -257,13 +265,13 @@ Result<> TieredIndex::drop_replaced() {
 
 bool TieredIndex::contains(const ChunkId& id) {
   // Not by find(): reading the pack's hash would be one more cache miss.
-  return lookup(id, [](const SegmentRecord&, const Segment*, std::uint64_t) {});
+  return lookup(id, true, [](const SegmentRecord&, const Segment*, std::uint64_t) {});
 }
 
 std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
   ChunkPlace place{};
   const bool there =
-      lookup(id, [&](const SegmentRecord& record, const Segment* segment, std::uint64_t) {
+      lookup(id, false, [&](const SegmentRecord& record, const Segment* segment, std::uint64_t) {
         const SegmentPack pack = segment ? segment->pack(record.pack) : new_packs_[record.pack];
         place = {.pack = pack.pack.pack, .frame = record.frame, .slot = record.slot};
       });
@@ -272,7 +280,7 @@ std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
 
 std::optional<std::uint64_t> TieredIndex::number_of(const ChunkId& id) {
   std::optional<std::uint64_t> number;
-  lookup(id, [&](const SegmentRecord&, const Segment* segment, std::uint64_t position) {
+  lookup(id, false, [&](const SegmentRecord&, const Segment* segment, std::uint64_t position) {
     if (segment == nullptr) return;
     number = position;
     for (const auto& before : segments_) {
@@ -284,21 +292,14 @@ std::optional<std::uint64_t> TieredIndex::number_of(const ChunkId& id) {
 }
 
 template <class Found>
-bool TieredIndex::lookup(const ChunkId& id, Found&& found) {
+bool TieredIndex::lookup(const ChunkId& id, bool counting, Found&& found) {
   bool lie_met = false;
   bool there = false;
   {
     const std::shared_lock lock(mutex_);
-    if (const auto record = table_.find(id)) return found(*record, nullptr, 0), true;
-    // All blocks are on their way before the first is looked at.
-    for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
-    for (auto at = segments_.begin(); at != segments_.end() && !there; ++at) {
-      if (!(*at)->filter().may_contain(id)) continue;
-      const auto hit = (*at)->find(id, removed_);
-      there = hit.has_value();
-      if (there) found(hit->record, at->get(), hit->position);
-      lie_met = lie_met || (*at)->lies();
-    }
+    const bool avoiding = !condemned_.empty();
+    there = search(id, avoiding ? avoided_ : removed_, lie_met, found) ||
+            (avoiding && !counting && search(id, removed_, lie_met, found));
   }
   if (lie_met) {
     const std::lock_guard change(change_);
@@ -308,6 +309,60 @@ bool TieredIndex::lookup(const ChunkId& id, Found&& found) {
     lock_.reset();
   }
   return there;
+}
+
+// mutex_ is held.
+template <class Found>
+bool TieredIndex::search(const ChunkId& id, const PackSet& avoid, bool& lie_met, Found&& found) {
+  if (const auto record = table_.find(id);
+      record && !(!condemned_.empty() && avoid.contains(new_packs_[record->pack].pack.pack)))
+    return found(*record, nullptr, 0), true;
+  // All blocks are on their way before the first is looked at.
+  for (const auto& segment : segments_) __builtin_prefetch(segment->filter().block(id));
+  bool there = false;
+  for (auto at = segments_.begin(); at != segments_.end() && !there; ++at) {
+    if (!(*at)->filter().may_contain(id)) continue;
+    const auto hit = (*at)->find(id, avoid);
+    there = hit.has_value();
+    if (there) found(hit->record, at->get(), hit->position);
+    lie_met = lie_met || (*at)->lies();
+  }
+  return there;
+}
+
+void TieredIndex::set_condemned(std::span<const ObjectHash> packs) {
+  const std::lock_guard lock(mutex_);
+  condemned_ = PackSet(packs.begin(), packs.end());
+  note_removed();
+}
+
+// mutex_ is held: removed_ or condemned_ changed.
+void TieredIndex::note_removed() {
+  avoided_ = condemned_;
+  if (!condemned_.empty()) avoided_.insert(removed_.begin(), removed_.end());
+}
+
+Result<> TieredIndex::each_record(const VisitRecord& visit) {
+  const std::lock_guard change(change_);  // segments stay
+  std::uint64_t first = 0;
+  std::size_t first_pack = new_packs_.size();  // as packs() gives them
+  for (const auto& segment : segments_) {
+    std::vector<std::optional<std::size_t>> place(segment->pack_count());
+    for (std::uint32_t i = 0; i < segment->pack_count() && !segment->lies(); ++i)
+      if (!removed_.contains(segment->pack(i).pack.pack)) place[i] = first_pack++;
+    for (std::uint64_t i = 0; i < segment->record_count() && !segment->lies(); ++i) {
+      const SegmentRecord record = load_record(segment->records().data() + i * kRecordSize);
+      if (record.pack >= place.size()) {
+        segment->mark_lying();
+        return fail(Code::unavailable,
+                    "the local index was damaged, and is made again next time: run this again");
+      }
+      if (place[record.pack])
+        HF_TRY(visit(first + i, record.id, *place[record.pack], record.frame, record.slot));
+    }
+    first += segment->record_count();
+  }
+  return {};
 }
 
 void TieredIndex::drop_liars() {
@@ -470,6 +525,7 @@ Result<> TieredIndex::write_removed(PackSet removed) {
   }
   const std::lock_guard lock(mutex_);
   removed_ = std::move(removed);
+  note_removed();
   return {};
 }
 

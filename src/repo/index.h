@@ -4,8 +4,10 @@
 // tables. docs/formats/repository.md, "Local index".
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/local_folder.h"
@@ -31,6 +33,10 @@ struct IndexLimits {
   std::size_t tier_ratio = 8;  // that many segments of a tier are merged into one of the next
 };
 
+using VisitRecord =
+    std::function<Result<>(std::uint64_t number, const ChunkId& id, std::size_t pack,
+                           std::uint16_t frame, std::uint16_t slot)>;
+
 // Thread-safe. Memory: at most 2 bytes a chunk for filters, plus the small table, plus 48 bytes a
 // pack; mapped pages are cache.
 class Index {
@@ -40,7 +46,9 @@ class Index {
   static Result<std::unique_ptr<Index>> open(LocalFolder& folder, const RepositoryId& repository,
                                              const IndexLimits& limits);
   virtual ~Index() = default;
+  // It is in a pack that is not condemned.
   virtual bool contains(const ChunkId& id) = 0;
+  // In any pack; one that is not condemned, if there is one.
   virtual std::optional<ChunkPlace> find(const ChunkId& id) = 0;
   // A small number that no other chunk has, for as long as the index does not change: a set of
   // chunks is then one bit each. Null: not there, or not in a segment yet.
@@ -51,6 +59,12 @@ class Index {
   virtual std::vector<IndexedPack> packs() = 0;
   // Forgets packs (they are gone from the store): their chunks are not found any more.
   virtual Result<> remove_packs(const std::vector<ObjectHash>& packs) = 0;
+  // From now on in this process: packs that may be read, and that nothing may rely on
+  // (docs/formats/collection.md). Ascending.
+  virtual void set_condemned(std::span<const ObjectHash> packs) = 0;
+  // Every chunk of every pack in the segments, by its number; those of removed packs are left out.
+  // `pack` is a place in packs().
+  virtual Result<> each_record(const VisitRecord& visit) = 0;
   // Writes what is in memory to a segment. Without it, what was added since the last segment is
   // indexed again next time.
   virtual Result<> flush() = 0;

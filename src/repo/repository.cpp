@@ -17,7 +17,7 @@ constexpr std::uint64_t kHeadObjectMax = 64U << 20;
 constexpr std::uint64_t kListObjectMax = 64U << 20;
 constexpr std::uint64_t kStateFileMax = 256U << 20;
 constexpr std::string_view kKnown = "known-heads", kSession = "session", kJournal = "session-packs",
-                           kDamagedPacks = "damaged-packs";
+                           kDamagedPacks = "damaged-packs", kKnownCollection = "known-collection";
 constexpr std::size_t kSamplePacks = 3;  // of each other device, each time it has written more
 
 struct KnownHead {
@@ -150,55 +150,73 @@ Result<std::unique_ptr<Repository>> Repository::open(RepositoryParts parts) {
   return repository;
 }
 
-// While another device, or another process of this home, goes on putting heads, a listing may show
-// the later of two and not the earlier, so an alarm is looked at again before it is raised.
+// What a head, or the stub of one that was removed, says about its place in its device's sequence.
+struct Link {
+  HeadRef at;
+  SnapshotId id;
+  std::uint64_t previous_number;
+  SnapshotId previous;
+};
+
+struct HeadSequences {
+  std::vector<Link> links;
+  std::map<HeadRef, SnapshotId> at;
+  std::set<HeadRef> damaged;
+  void add(const Link& link) {
+    links.push_back(link);
+    at[link.at] = link.id;
+  }
+};
+
+// While others put heads and collections remove them, a listing may show the later of two and not
+// the earlier, and what it showed may be gone: looked at again before it is believed.
 Result<HeadList> Repository::heads() {
   constexpr int looks = 3;
   for (int look = 1;; ++look) {
     auto list = read_heads();
-    if (!list && list.error().code == Code::alarm && look < looks) continue;
+    const bool again =
+        !list && (list.error().code == Code::alarm || list.error().code == Code::not_found);
+    if (again && look < looks) continue;
     return list;
   }
 }
 
 namespace {
 
-using HeadNumber = std::pair<DeviceId, std::uint64_t>;
-
-std::unexpected<Error> fork_alarm(const Snapshot& head) {
+std::unexpected<Error> fork_alarm(const Link& link) {
   return fail(Code::alarm,
               fmt::format("heads of device {} fork: head {} does not follow the head {} that is "
                           "there",
-                          head.device.hex(), head.number, head.previous_number));
+                          link.at.device.hex(), link.at.number, link.previous_number));
 }
 
 // Each device's heads form a sequence by number and previous id.
-Result<> check_sequences(const HeadList& list, const std::map<HeadNumber, SnapshotId>& at,
-                         const std::set<HeadNumber>& damaged) {
-  std::set<HeadNumber> followed;
-  for (const Snapshot& s : list.snapshots) {
-    const HeadNumber before{s.device, s.previous_number};
-    if (s.previous_number == 0) continue;
-    if (!followed.insert(before).second) return fork_alarm(s);
-    if (damaged.contains(before)) continue;
-    const auto found = at.find(before);
-    if (found == at.end())
+Result<> check_sequences(const HeadSequences& heads) {
+  std::set<HeadRef> followed;
+  for (const Link& link : heads.links) {
+    const HeadRef before{link.at.device, link.previous_number};
+    if (link.previous_number == 0) continue;
+    if (!followed.insert(before).second) return fork_alarm(link);
+    if (heads.damaged.contains(before)) continue;
+    const auto found = heads.at.find(before);
+    if (found == heads.at.end())
       return fail(
           Code::alarm,
           fmt::format(
               "head {} of device {} is missing: the store does not show it, and head {} follows it",
-              s.previous_number, s.device.hex(), s.number));
-    if (found->second != s.previous) return fork_alarm(s);
+              link.previous_number, link.at.device.hex(), link.at.number));
+    if (found->second != link.previous) return fork_alarm(link);
   }
   return {};
 }
 
 // What this home saw must be in what the store shows.
-Result<> check_known(const KnownHeads& known, const std::map<HeadNumber, SnapshotId>& at,
-                     const std::set<HeadNumber>& damaged) {
+Result<> check_known(const KnownHeads& known, const HeadSequences& heads) {
   std::map<DeviceId, std::uint64_t> newest;
-  for (const auto& [device, number] : damaged) newest[device] = std::max(newest[device], number);
-  for (const auto& [head, id] : at) newest[head.first] = std::max(newest[head.first], head.second);
+  for (const HeadRef& ref : heads.damaged)
+    newest[ref.device] = std::max(newest[ref.device], ref.number);
+  for (const auto& [ref, id] : heads.at)
+    newest[ref.device] = std::max(newest[ref.device], ref.number);
   for (const auto& [device, head] : known) {
     const auto seen = newest.find(device);
     const std::uint64_t now = seen == newest.end() ? 0 : seen->second;
@@ -209,15 +227,58 @@ Result<> check_known(const KnownHeads& known, const std::map<HeadNumber, Snapsho
               "head rolled back {}->{} for device {}: the store shows less than this home saw. "
               "Nothing was written",
               head.number, now, device.hex()));
-    const auto found = at.find({device, head.number});
-    if (found == at.end() && !damaged.contains({device, head.number}))
+    const auto found = heads.at.find({device, head.number});
+    if (found == heads.at.end() && !heads.damaged.contains({device, head.number}))
       return fail(Code::alarm, fmt::format("head {} of device {} is gone: this home saw it",
                                            head.number, device.hex()));
-    if (found != at.end() && found->second != head.id)
+    if (found != heads.at.end() && found->second != head.id)
       return fail(Code::alarm, fmt::format("head {} of device {} is another than this home saw",
                                            head.number, device.hex()));
   }
   return {};
+}
+
+// What is there or not there for good. Others (no answer, no right) may be other next time.
+bool is_damage(const Error& error) {
+  return error.code == Code::corrupt || error.code == Code::not_found;
+}
+
+struct HeadNames {
+  std::vector<HeadRef> heads, stubs;
+};
+
+Result<HeadNames> list_heads(const RepositoryParts& parts) {
+  HeadNames names;
+  HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto name = parse_head_name(info.name);
+                        if (!name) return {};
+                        if (name->kind == HeadName::Kind::head)
+                          names.heads.push_back({name->device, name->number});
+                        if (name->kind == HeadName::Kind::dropped)
+                          names.stubs.push_back({name->device, name->number});
+                        return {};
+                      }));
+  return names;
+}
+
+// Stubs that hold, by what they drop.
+Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
+                                              const std::vector<HeadRef>& names,
+                                              std::vector<std::string>& damaged) {
+  std::map<HeadRef, Dropped> stubs;
+  for (const HeadRef& ref : names) {
+    auto object = parts.store.get(dropped_name(ref), kHeadObjectMax);
+    if (!object && object.error().code != Code::corrupt)
+      return wrap(std::move(object).error(), dropped_name(ref));
+    auto stub = object ? open_dropped(*object, ref, parts.keys, parts.devices)
+                       : std::unexpected(object.error());
+    if (stub)
+      stubs.emplace(ref, std::move(*stub));
+    else
+      damaged.push_back(stub.error().what);
+  }
+  return stubs;
 }
 
 }  // namespace
@@ -225,38 +286,121 @@ Result<> check_known(const KnownHeads& known, const std::map<HeadNumber, Snapsho
 Result<HeadList> Repository::read_heads() {
   // Before the listing: what another process of this home adds meanwhile need not be in it.
   HF_ASSIGN(const KnownHeads known, read_known(parts_.state));
-  std::vector<std::string> names;
-  HF_TRY(list_at_most(parts_.store, "heads/", parts_.list_limits.heads,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        const auto name = parse_head_name(info.name);
-                        if (name && name->kind == HeadName::Kind::head) names.push_back(info.name);
-                        return {};
-                      }));
   HeadList list;
-  std::set<HeadNumber> damaged;
-  std::map<HeadNumber, SnapshotId> at;
-  for (const std::string& name : names) {
-    auto object = parts_.store.get(name, kHeadObjectMax);
-    if (!object && object.error().code != Code::corrupt)
-      return wrap(std::move(object).error(), name);
-    auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
-                       : std::unexpected(object.error());
-    if (head) {
-      HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
-      at[{head->device, head->number}] = head->id;
-      list.snapshots.push_back(std::move(*head));
-    } else {
-      const HeadName parsed = *parse_head_name(name);
-      damaged.emplace(parsed.device, parsed.number);
-      list.damaged.push_back(head.error().what);
-    }
+  HF_TRY(refresh_for_reading(list.damaged));
+  list.collections = collections_.state();
+  HF_ASSIGN(const HeadNames names, list_heads(parts_));
+  HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged));
+  HeadSequences sequences;
+  for (const HeadRef& ref : names.heads) HF_TRY(read_head(ref, stubs, list, sequences));
+  for (auto& [ref, stub] : stubs) {
+    sequences.add({ref, stub.head, stub.previous_number, stub.previous});
+    list.removed.push_back(std::move(stub));
   }
-  std::ranges::sort(list.snapshots, {},
-                    [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
-  HF_TRY(check_sequences(list, at, damaged));
-  HF_TRY(check_known(known, at, damaged));
+  for (auto* snapshots : {&list.snapshots, &list.dropped})
+    std::ranges::sort(*snapshots, {},
+                      [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
+  HF_TRY(check_sequences(sequences));
+  HF_TRY(check_known(known, sequences));
   HF_TRY(remember(parts_.state, list.snapshots));
   return list;
+}
+
+// Takes the head's stub out of `stubs`, if it has one.
+Result<> Repository::read_head(const HeadRef& ref, std::map<HeadRef, Dropped>& stubs,
+                               HeadList& list, HeadSequences& sequences) {
+  const std::string name = head_name(ref.device, ref.number);
+  auto object = parts_.store.get(name, kHeadObjectMax);
+  if (!object && object.error().code != Code::corrupt) return wrap(std::move(object).error(), name);
+  if (object && looks_abandoned(*object)) {
+    const auto record = open_abandoned(*object, ref, parts_.keys, parts_.devices);
+    if (record) return {};
+    sequences.damaged.insert(ref);
+    list.damaged.push_back(record.error().what);
+    return {};
+  }
+  auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
+                     : std::unexpected(object.error());
+  if (!head) {
+    sequences.damaged.insert(ref);
+    list.damaged.push_back(head.error().what);
+    return {};
+  }
+  HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
+  sequences.add({ref, head->id, head->previous_number, head->previous});
+  auto stub = stubs.extract(ref);
+  const bool dropped = !stub.empty() && stub.mapped().head == head->id;
+  if (!stub.empty() && !dropped)
+    list.damaged.push_back(
+        fmt::format("{}: drops another head than the one that is there; it "
+                    "counts for nothing",
+                    dropped_name(ref)));
+  (dropped ? list.dropped : list.snapshots).push_back(std::move(*head));
+  return {};
+}
+
+// ---- collections
+
+namespace {
+
+struct KnownCollection {
+  std::uint64_t number = 0;
+  ObjectHash object;
+};
+
+Result<KnownCollection> read_known_collection(LocalFolder& folder) {
+  HF_ASSIGN(const auto lines, read_lines(folder, kKnownCollection));
+  KnownCollection known;
+  if (lines.empty()) return known;
+  if (lines[0].size() != 2 || !parse_number(lines[0][0], known.number))
+    return bad_state(folder, kKnownCollection);
+  const auto object = ObjectHash::parse(lines[0][1]);
+  if (!object) return bad_state(folder, kKnownCollection);
+  known.object = *object;
+  return known;
+}
+
+}  // namespace
+
+Result<> Repository::check_known_collections() {
+  HF_ASSIGN(const KnownCollection known, read_known_collection(parts_.state));
+  const std::uint64_t newest = collections_.newest();
+  if (known.number > newest ||
+      (known.number > 0 && collections_.record(known.number).object != known.object))
+    return fail(Code::alarm,
+                fmt::format("collection {} is gone or another than this home saw: the store was "
+                            "rolled back. Nothing was written",
+                            known.number));
+  if (known.number == newest) return {};
+  auto written = parts_.state.replace(
+      kKnownCollection,
+      as_bytes(fmt::format("{} {}\n", newest, collections_.record(newest).object.hex())));
+  // A home that cannot be written (a rescue system) remembers nothing new.
+  return written || written.error().code != Code::denied ? written : Result<>();
+}
+
+// A damaged record must not keep anybody from what can be read; sessions and collections refuse.
+Result<> Repository::refresh_for_reading(std::vector<std::string>& damaged) {
+  auto read = refresh_collections();
+  if (read || !is_damage(read.error())) return read;
+  damaged.push_back(std::move(read).error().what);
+  return {};
+}
+
+Result<> Repository::refresh_collections() {
+  constexpr int looks = 3;  // as for heads()
+  for (int look = 1;; ++look) {
+    auto read = collections_.refresh(parts_.store, parts_.keys, parts_.devices);
+    if (read) break;
+    if (read.error().code != Code::alarm || look == looks) return read;
+  }
+  HF_TRY(check_known_collections());
+  std::vector<ObjectHash> gone;
+  for (const IndexedPack& pack : index_->packs())
+    if (collections_.gone(pack.pack)) gone.push_back(pack.pack);
+  if (!gone.empty()) HF_TRY(index_->remove_packs(gone));
+  index_->set_condemned(collections_.condemned());
+  return {};
 }
 
 Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
@@ -275,35 +419,76 @@ Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
   return packs;
 }
 
+Result<std::optional<std::vector<ListedPack>>> Repository::read_counting_list(
+    const PackListRef& ref) {
+  if (collections_.gone(ref.name)) return std::nullopt;
+  auto packs = read_list(ref);
+  if (packs) return std::optional(std::move(*packs));
+  if (packs.error().code == Code::not_found) {
+    if (refresh_collections() && collections_.gone(ref.name)) return std::nullopt;
+  }
+  return std::unexpected(std::move(packs).error());
+}
+
+namespace {
+
+// A list and who vouches for it: a head for packs of its own device only, a collection record for
+// those of all.
+struct Counting {
+  PackListRef list;
+  std::optional<DeviceId> device;
+  std::string what;
+};
+
+std::vector<Counting> counting_lists(const HeadList& heads, const Collections& collections) {
+  std::vector<Counting> out;
+  for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
+    for (const Snapshot& s : *snapshots)
+      for (const PackListRef& ref : s.lists)
+        out.push_back({ref, s.device, "snapshot " + s.id.brief()});
+  for (std::uint64_t number = 1; number <= collections.newest(); ++number)
+    for (const PackListRef& ref : collections.record(number).lists)
+      out.push_back({ref, std::nullopt, collection_name(number)});
+  return out;
+}
+
+}  // namespace
+
+// Null: a collection removed it meanwhile.
+Result<std::optional<PackTable>> Repository::read_counting_table(
+    const ListedPack& pack, const std::optional<DeviceId>& device) {
+  auto table = read_pack_table(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type);
+  if (!table && table.error().code == Code::not_found) {
+    if (refresh_collections() && collections_.gone(pack.pack)) return std::nullopt;
+  }
+  if (!table) return std::unexpected(std::move(table).error());
+  if (device && table->device != *device)
+    return fail(Code::corrupt, fmt::format("pack {}: listed by device {}, written by {}",
+                                           pack.pack.brief(), device->hex(), table->device.hex()));
+  return std::optional(std::move(*table));
+}
+
 Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, const Stop& stop) {
   std::vector<std::string> damaged;
+  HF_TRY(refresh_for_reading(damaged));
   std::unordered_set<ObjectHash, IdHash> counted;
   bool added = false;
-  for (const Snapshot& snapshot : heads.snapshots) {
-    for (const PackListRef& ref : snapshot.lists) {
-      auto packs = read_list(ref);
-      if (!packs) {
-        damaged.push_back(
-            fmt::format("{} of snapshot {}", packs.error().what, snapshot.id.brief()));
-        continue;
-      }
-      for (const ListedPack& pack : *packs) {
-        HF_TRY(stop.check());
-        counted.insert(pack.pack);
-        if (index_->has_pack(pack.pack)) continue;
-        auto table =
-            read_pack_table(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type);
-        if (table && table->device != snapshot.device)
-          table = fail(Code::corrupt,
-                       fmt::format("pack {}: listed by device {}, written by {}", pack.pack.brief(),
-                                   snapshot.device.hex(), table->device.hex()));
-        if (!table) {
-          damaged.push_back(table.error().what);
-          continue;
-        }
-        HF_TRY(index_->add(*table));
-        added = true;
-      }
+  for (const Counting& counting : counting_lists(heads, collections_)) {
+    auto packs = read_counting_list(counting.list);
+    if (!packs && !is_damage(packs.error())) return std::unexpected(packs.error());
+    if (!packs) damaged.push_back(fmt::format("{} of {}", packs.error().what, counting.what));
+    if (!packs || !*packs) continue;
+    for (const ListedPack& pack : **packs) {
+      HF_TRY(stop.check());
+      if (collections_.gone(pack.pack)) continue;
+      counted.insert(pack.pack);
+      if (index_->has_pack(pack.pack)) continue;
+      const auto table = read_counting_table(pack, counting.device);
+      if (!table && !is_damage(table.error())) return std::unexpected(table.error());
+      if (!table) damaged.push_back(table.error().what);
+      if (!table || !*table) continue;
+      HF_TRY(index_->add(**table));
+      added = true;
     }
   }
   HF_ASSIGN(const auto journal, read_journal());
@@ -348,6 +533,8 @@ Result<std::set<ObjectHash>> read_damaged(LocalFolder& folder) {
 }
 
 }  // namespace
+
+Result<std::set<ObjectHash>> Repository::known_damaged() { return read_damaged(parts_.state); }
 
 Result<> Repository::note_damaged(const std::vector<ObjectHash>& damaged,
                                   const std::vector<ObjectHash>& whole) {
@@ -443,6 +630,16 @@ Result<> Repository::sample_other_devices(std::unordered_set<ObjectHash, IdHash>
   return {};
 }
 
+Result<> check_there(ObjectStore& store, const std::string& name, ByteSpan object) {
+  const auto there = store.get(name, kHeadObjectMax);
+  if (there && std::ranges::equal(*there, object)) return {};
+  if (!there && there.error().code != Code::not_found && there.error().code != Code::corrupt)
+    return wrap(there.error(), name);
+  return fail(Code::corrupt, fmt::format("{}: the store took it and does not have it. The store "
+                                         "cannot be relied on, and nothing more was done",
+                                         name));
+}
+
 Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
     : repository_(repository), lock_(std::move(lock)) {}
 
@@ -453,6 +650,12 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   std::unique_ptr<Session> session(new Session(repository, std::move(*lock)));
   HF_ASSIGN(SessionState state, read_session(parts.state));
   HF_TRY(session->find_newest(heads));
+  const bool was_running = state.running;
+  if (state.running) {
+    HF_ASSIGN(const auto given_up, session->abandoned(state.number));
+    if (given_up) state.running = false;  // the packs that it put may be used again
+  }
+  const bool given_up = was_running && !state.running;
   if (const auto& newest = session->newest_) {
     const bool ours = newest->number == state.number && newest->session_nonce == state.nonce;
     if (newest->number > state.number || (newest->number == state.number && !ours))
@@ -461,11 +664,9 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
     if (ours) state.running = false;  // its head stands; only the answer was lost
   }
   if (!state.running) {
-    state = {.running = true,
-             .number = std::max(state.number, session->newest_ ? session->newest_->number : 0) + 1,
-             .nonce = {}};
+    state = {.running = true, .number = std::max(state.number, session->decided_) + 1, .nonce = {}};
     parts.random.fill(state.nonce.bytes);
-    HF_TRY(parts.state.remove(kJournal));
+    if (!given_up) HF_TRY(parts.state.remove(kJournal));
     HF_TRY(write_session(parts.state, state));
   }
   session->record_ = {.device = parts.device,
@@ -482,25 +683,41 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
 // `heads` were read before this process had the lock: another one may have ended a session since.
 Result<> Session::find_newest(const HeadList& heads) {
   const RepositoryParts& parts = repository_.parts();
-  for (const Snapshot& s : heads.snapshots)
-    if (s.device == parts.device && (!newest_ || s.number > newest_->number)) newest_ = s;
-  std::string name;
-  std::uint64_t number = newest_ ? newest_->number : 0;
+  for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
+    for (const Snapshot& s : *snapshots)
+      if (s.device == parts.device && (!newest_ || s.number > newest_->number)) newest_ = s;
+  std::set<std::uint64_t> later;
   const std::string folder = fmt::format("heads/{}/", parts.device.hex());
   HF_TRY(list_at_most(parts.store, folder, parts.list_limits.heads,
                       [&](const ObjectInfo& info) -> Result<> {
                         const auto parsed = parse_head_name(info.name);
-                        if (!parsed || parsed->kind != HeadName::Kind::head) return {};
-                        if (parsed->number <= number) return {};
-                        number = parsed->number;
-                        name = info.name;
+                        if (!parsed) return {};
+                        const bool head = parsed->kind == HeadName::Kind::head;
+                        if (head || parsed->kind == HeadName::Kind::dropped)
+                          decided_ = std::max(decided_, parsed->number);
+                        if (head && parsed->number > (newest_ ? newest_->number : 0))
+                          later.insert(parsed->number);
                         return {};
                       }));
-  if (name.empty()) return {};
-  HF_ASSIGN(const Bytes object, parts.store.get(name, kHeadObjectMax));
-  auto head = open_head(object, name, parts.keys, parts.devices);
-  if (head) newest_ = std::move(*head);
-  return {};  // a damaged head was named when all were read
+  for (const std::uint64_t number : later) {
+    const std::string name = head_name(parts.device, number);
+    HF_ASSIGN(const Bytes object, parts.store.get(name, kHeadObjectMax));
+    auto head = open_head(object, name, parts.keys, parts.devices);
+    if (head) newest_ = std::move(*head);
+  }
+  return {};  // damaged heads were named when all were read; others are sessions that were given up
+}
+
+// What stands as the outcome of that session of this device, if it is that it was given up.
+Result<std::optional<Abandoned>> Session::abandoned(std::uint64_t number) {
+  const RepositoryParts& parts = repository_.parts();
+  auto object = parts.store.get(head_name(parts.device, number), kHeadObjectMax);
+  if (!object && object.error().code == Code::not_found) return std::nullopt;
+  if (!object) return std::unexpected(std::move(object).error());
+  if (!looks_abandoned(*object)) return std::nullopt;
+  HF_ASSIGN(Abandoned record,
+            open_abandoned(*object, {parts.device, number}, parts.keys, parts.devices));
+  return record;
 }
 
 Result<> Session::put_open_record() {
@@ -509,7 +726,8 @@ Result<> Session::put_open_record() {
   const Bytes object = seal_box(parts.keys, ObjectType::session_open, name,
                                 encode_session_open(record_), parts.random);
   auto put = parts.store.put(name, object);
-  if (put || put.error().code != Code::conflict) return put;
+  if (put) return check_there(parts.store, name, object);
+  if (put.error().code != Code::conflict) return put;
   HF_ASSIGN(const Bytes there, parts.store.get(name, kHeadObjectMax));
   HF_ASSIGN(const Bytes content, open_box(parts.keys, ObjectType::session_open, name, there));
   HF_ASSIGN(const SessionRecord other, parse_session_open(content));
@@ -519,32 +737,19 @@ Result<> Session::put_open_record() {
   return {};
 }
 
-namespace {
-
-// "gc/", 16 hexadecimal digits, and what may follow: reserved.
-bool is_collection_record(std::string_view name) {
-  constexpr std::string_view prefix = "gc/";
-  std::array<std::byte, 8> number;
-  return name.starts_with(prefix) && from_hex(name.substr(prefix.size(), 16), number).has_value();
-}
-
-}  // namespace
-
+// After .open: a collection that lists sessions later than that waits for this one, and one that
+// listed them before has put its record already (docs/formats/collection.md).
 Result<> Session::put_generation_record() {
   const RepositoryParts& parts = repository_.parts();
-  HF_TRY(parts.store.list("gc/", [](const ObjectInfo& info) -> Result<> {
-    if (!is_collection_record(info.name)) return {};
-    return fail(Code::denied,
-                fmt::format("{}: the repository was collected by a newer version; update holdfast",
-                            escaped(info.name)));
-  }));
+  HF_TRY(repository_.refresh_collections());
+  record_.generation = repository_.collections().newest();
   const std::string name = head_name(record_.device, record_.number) + ".gen";
   const Bytes object = seal_box(parts.keys, ObjectType::session_generation, name,
                                 encode_session_generation(record_), parts.random);
   auto put = parts.store.put(name, object);
   // Of an interrupted run of this same session: it was no younger than now, which is the safe side.
   if (!put && put.error().code == Code::conflict) return {};
-  return put;
+  return put ? check_there(parts.store, name, object) : put;
 }
 
 // Packs that an interrupted run stored are in use again once their tables were read and verified.
@@ -553,6 +758,10 @@ Result<> Session::load_journal() {
   HF_ASSIGN(const auto packs, repository_.read_journal());
   std::vector<ObjectHash> lost;
   for (const IndexedPack& pack : packs) {
+    if (repository_.collections().doomed(pack.pack)) {
+      lost.push_back(pack.pack);
+      continue;
+    }
     auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
     if (!table && table.error().code == Code::unavailable)
       return std::unexpected(std::move(table).error());
@@ -589,6 +798,7 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
                                   encode_pack_list(std::move(listed)), parts.random);
     const ObjectHash name = ObjectHash::from(sha256(object).span());
     HF_TRY(parts.store.put(list_name(name), object));
+    HF_TRY(check_there(parts.store, list_name(name), object));
     snapshot.lists.push_back({name, count});
   }
   snapshot.device = record_.device;
@@ -601,17 +811,65 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   snapshot.epoch = parts.keys.newest;
   snapshot.chain_position = parts.chain_position;
   snapshot.chain_hash = parts.chain_hash;
+  HF_TRY(check_stored(packs));
   const SealedHead head = seal_head(snapshot, parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(head_name(snapshot.device, snapshot.number), head.object);
-  if (!put && put.error().code == Code::conflict)
+  if (!put && put.error().code == Code::conflict) {
+    HF_TRY(still_wanted());
+    HF_ASSIGN(const bool own, ended_by_itself());
+    if (own)
+      return fail(
+          Code::conflict,
+          fmt::format("{}: an earlier attempt of it arrived late; it begins again", kGivenUp));
     return copied_home(
         fmt::format("session {} of this device was ended by somebody else", record_.number));
+  }
   HF_TRY(std::move(put));
+  HF_TRY(check_there(parts.store, head_name(snapshot.device, snapshot.number), head.object));
   snapshot.id = head.id;
   if (auto noted = note_end(snapshot); !noted)
     warnings.push_back(fmt::format("the snapshot stands, but this home could not note it: {}",
                                    noted.error().what));
   return snapshot;
+}
+
+// A head stands that an earlier run of this session sent and had no answer for.
+Result<bool> Session::ended_by_itself() {
+  const RepositoryParts& parts = repository_.parts();
+  const std::string name = head_name(parts.device, record_.number);
+  HF_ASSIGN(const Bytes object, parts.store.get(name, kHeadObjectMax));
+  const auto head = open_head(object, name, parts.keys, parts.devices);
+  return head && head->session_nonce == record_.nonce;
+}
+
+// A store that said that a pack was put, and does not have it, is found out before the snapshot is
+// reported.
+Result<> Session::still_wanted() {
+  HF_ASSIGN(const auto given_up, abandoned(record_.number));
+  if (!given_up) return {};
+  return fail(Code::conflict, fmt::format("{} by device {} ({}); it begins again", kGivenUp,
+                                          given_up->by.hex(), escaped(given_up->reason)));
+}
+
+Result<> Session::check_stored(const std::vector<IndexedPack>& packs) {
+  const RepositoryParts& parts = repository_.parts();
+  std::unordered_map<ObjectHash, std::uint64_t, IdHash> wanted;
+  for (const IndexedPack& pack : packs) wanted.emplace(pack.pack, pack.size);
+  if (wanted.empty()) return {};
+  HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto name = parse_pack_name(info.name);
+                        if (!name) return {};
+                        const auto found = wanted.find(*name);
+                        if (found != wanted.end() && found->second == info.size)
+                          wanted.erase(found);
+                        return {};
+                      }));
+  if (wanted.empty()) return {};
+  return fail(Code::corrupt,
+              fmt::format("pack {}: the store took it and does not list it, or with another size; "
+                          "{} such packs. The snapshot was not made: the store cannot be relied on",
+                          wanted.begin()->first.hex(), wanted.size()));
 }
 
 // What is lost here is found again by the next run: the head's nonce tells that it is this home's.

@@ -9,7 +9,7 @@
 #include <unordered_set>
 
 #include "repo/chunk_reader.h"
-#include "repo/head.h"
+#include "repo/collection.h"
 
 namespace holdfast {
 
@@ -42,7 +42,10 @@ struct RepositoryParts {
 
 struct HeadList {
   std::vector<Snapshot> snapshots;   // by end time, then device and number
-  std::vector<std::string> damaged;  // heads that cannot be read: name and why
+  std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
+  std::vector<Snapshot> dropped;     // that stand still, and do not count any more
+  std::vector<Dropped> removed;      // of which only the stub is there
+  std::uint64_t collections = 0;     // Collections::state() before they were read
 };
 
 // The packs of the index, by name, and the size that the store lists of each: none when it does
@@ -72,9 +75,17 @@ class Repository {
   // is missing in a device's sequence. Names that no head can have are passed over: something else
   // may sync the folder and leave its own there.
   Result<HeadList> heads();
-  // Brings the local index up to date with the packs that accepted heads list. `heads` from
-  // heads(). A pack whose table cannot be read is named in the result and left out.
+  // Brings the local index up to date with the packs that count: those that accepted heads and
+  // collection records list. `heads` from heads(). A pack whose table cannot be read is named in
+  // the result and left out.
   Result<std::vector<std::string>> sync_index(const HeadList& heads, const Stop& stop);
+
+  // Reads what is new below gc/, and makes the index forget packs that are gone and avoid those
+  // that are condemned. Code::alarm: a record that this home saw is not there.
+  Result<> refresh_collections();
+  [[nodiscard]] const Collections& collections() const { return collections_; }
+  // What `ref` lists. Null: a collection removed it, perhaps just now.
+  Result<std::optional<std::vector<ListedPack>>> read_counting_list(const PackListRef& ref);
 
   [[nodiscard]] Index& index() { return *index_; }
   [[nodiscard]] ChunkReader& reader() { return *reader_; }  // thread-safe
@@ -89,6 +100,8 @@ class Repository {
   // does not list any more are forgotten. `warnings` names all of that.
   Result<std::unordered_set<ObjectHash, IdHash>> unreliable_packs(
       const Stop& stop, std::vector<std::string>& warnings);
+  // Packs that checks of this home found damaged.
+  Result<std::set<ObjectHash>> known_damaged();
   // What a check found, for unreliable_packs(): of the packs that it read whole.
   Result<> note_damaged(const std::vector<ObjectHash>& damaged,
                         const std::vector<ObjectHash>& whole);
@@ -97,16 +110,31 @@ class Repository {
   friend class Session;
   explicit Repository(RepositoryParts parts);
   Result<HeadList> read_heads();
+  Result<> read_head(const HeadRef& ref, std::map<HeadRef, Dropped>& stubs, HeadList& list,
+                     struct HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
+  Result<> check_known_collections();
+  Result<> refresh_for_reading(std::vector<std::string>& damaged);
   Result<std::vector<ListedPack>> read_list(const PackListRef& ref);
+  Result<std::optional<PackTable>> read_counting_table(const ListedPack& pack,
+                                                       const std::optional<DeviceId>& device);
   Result<std::vector<IndexedPack>> read_journal();
   RepositoryParts parts_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<ChunkReader> reader_;
   std::unique_ptr<ChunkNodeSource> nodes_;
+  Collections collections_;
 };
+
+// How Session::commit's Code::conflict begins: a collection did not wait for this session. All of
+// it is to be done again, in a new one.
+inline constexpr std::string_view kGivenUp = "this backup was given up";
+
+// Everything rests on what was put being there: asked of the store a second time. Code::corrupt
+// when it is not.
+Result<> check_there(ObjectStore& store, const std::string& name, ByteSpan object);
 
 // How the message of Session::begin's Code::conflict begins: the lock was another process's.
 inline constexpr std::string_view kAnotherBackupRuns = "another backup of this home is running";
@@ -121,19 +149,25 @@ class Session {
   static Result<std::unique_ptr<Session>> begin(Repository& repository, const HeadList& heads);
   [[nodiscard]] std::uint64_t number() const { return record_.number; }
   [[nodiscard]] const Hash256& nonce() const { return record_.nonce; }
+  // Code::conflict (kGivenUp): a collection did not wait for this session.
+  Result<> still_wanted();
   // Makes the name of a pack that is durable in the store durable in the home. Thread-safe.
   Result<> journal(const IndexedPack& pack);
   // Packs that an interrupted run of this session put before.
   [[nodiscard]] const std::vector<IndexedPack>& earlier_packs() const { return earlier_; }
-  // Puts the lists, then the head; fills in what the session knows (device, number, previous,
-  // nonce, epoch, lists). The snapshot stands when this is Ok, and not otherwise; what the home
-  // could not note after that is in `warnings`, and is made good by the next run.
+  // Puts the lists, sees that all packs are there, puts the head; fills in what the session knows
+  // (device, number, previous, nonce, epoch, lists). The snapshot stands when this is Ok, and not
+  // otherwise; what the home could not note after that is in `warnings`, and is made good by the
+  // next run.
   Result<Snapshot> commit(Snapshot snapshot, std::vector<IndexedPack> packs,
                           std::vector<std::string>& warnings);
 
  private:
   Session(Repository& repository, std::unique_ptr<LocalLock> lock);
   Result<> find_newest(const HeadList& heads);
+  Result<std::optional<Abandoned>> abandoned(std::uint64_t number);
+  Result<bool> ended_by_itself();
+  Result<> check_stored(const std::vector<IndexedPack>& packs);
   Result<> put_open_record();
   Result<> put_generation_record();
   Result<> load_journal();
@@ -142,6 +176,7 @@ class Session {
   std::unique_ptr<LocalLock> lock_;
   SessionRecord record_;
   std::optional<Snapshot> newest_;  // of this device
+  std::uint64_t decided_ = 0;       // the newest number of this device that has an outcome
   std::vector<IndexedPack> earlier_;
   std::mutex mutex_;
 };

@@ -25,6 +25,7 @@ enum class ObjectType : std::uint8_t {
   dropped = 8,
   collection = 9,
   collection_done = 10,
+  abandoned = 11,
 };
 
 using Epoch = std::uint32_t;

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// forget, prune.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "commands.h"
+#include "progress.h"
+#include "repo/prune.h"
+#include "repo/retention.h"
+#include "usage.h"
+
+namespace holdfast {
+
+namespace {
+
+using nlohmann::json;
+
+// ---- prune
+
+std::string phase_text(const PruneProgress& progress) {
+  switch (progress.phase.load()) {
+    case PruneProgress::Phase::mark:
+      return fmt::format("looking at snapshot {} of {}", progress.done + 1, progress.total.load());
+    case PruneProgress::Phase::repack:
+      return fmt::format("writing again: {} of {}", human_bytes(progress.done),
+                         human_bytes(progress.total));
+    case PruneProgress::Phase::remove:
+      return fmt::format("removing {} of {}", progress.done.load(), progress.total.load());
+  }
+  return "";
+}
+
+void report_waiting(const Context& context, const PruneReport& report) {
+  for (const OpenSession& open : report.waiting) {
+    context.out.message(fmt::format(
+        "Waiting for backup {} of device {}, begun {}: what it may rely on is removed by a prune "
+        "after it has ended, or when it is given up (--give-up-after)",
+        open.session.number, open.session.device.hex(), age(open.started, context.clock.now())));
+    context.out.object({{"message_type", "waiting"},
+                        {"device", open.session.device.hex()},
+                        {"number", open.session.number},
+                        {"started", utc_time(open.started)}});
+  }
+}
+
+void report_prune(const Context& context, const PruneReport& r, bool dry_run,
+                  std::int64_t elapsed_ns) {
+  Output& out = context.out;
+  out.message(
+      fmt::format("{} packs, {}; about {} of it unused: {} packs wholly, {}; {} packs that "
+                  "no snapshot lists, {}",
+                  r.packs, human_bytes(r.bytes), human_bytes(r.unused_bytes), r.packs_unused,
+                  human_bytes(r.bytes_unused), r.strays, human_bytes(r.stray_bytes)));
+  out.message(fmt::format("{} {} packs again without what is unused: {} read{}",
+                          dry_run ? "Would write" : "Wrote", r.packs_repacked,
+                          human_bytes(r.bytes_repacked),
+                          dry_run ? "" : ", " + human_bytes(r.bytes_written) + " written"));
+  for (const std::string& pack : r.left)
+    out.warning(
+        fmt::format("pack {}: cannot be read in full, and was left as it is; run 'holdfast "
+                    "check --read-data'",
+                    pack));
+  report_waiting(context, r);
+  if (!dry_run)
+    out.message(fmt::format("Removed {} packs, {}, in {}{}", r.packs_deleted,
+                            human_bytes(r.bytes_freed), human_duration(elapsed_ns),
+                            r.packs_rescued > 0
+                                ? fmt::format("; {} were found in use and stay", r.packs_rescued)
+                                : ""));
+  out.object({{"message_type", "summary"},
+              {"command", "prune"},
+              {"dry_run", dry_run},
+              {"packs", r.packs},
+              {"bytes", r.bytes},
+              {"unused_bytes", r.unused_bytes},
+              {"packs_unused", r.packs_unused},
+              {"bytes_unused", r.bytes_unused},
+              {"strays", r.strays},
+              {"stray_bytes", r.stray_bytes},
+              {"packs_repacked", r.packs_repacked},
+              {"bytes_repacked", r.bytes_repacked},
+              {"bytes_written", r.bytes_written},
+              {"snapshots_removed", r.snapshots_removed},
+              {"packs_deleted", r.packs_deleted},
+              {"bytes_freed", r.bytes_freed},
+              {"packs_rescued", r.packs_rescued},
+              {"collections_ended", r.finished},
+              {"sessions_given_up", r.sessions_given_up},
+              {"waiting", r.waiting.size()},
+              {"left", r.left.size()},
+              {"seconds", static_cast<double>(elapsed_ns) / 1e9}});
+}
+
+Result<int> prune_opened(const Context& context, OpenRepository& opened,
+                         const PruneCommand& command) {
+  constexpr double days = 24.0 * 3600 * 1e9;
+  PruneOptions options;
+  options.dry_run = command.dry_run;
+  options.unused_max = command.max_unused_percent / 100;
+  if (command.max_repack) options.repack_max = *command.max_repack;
+  options.give_up_after_ns = static_cast<std::int64_t>(command.give_up_after_days * days);
+  PruneProgress progress;
+  const std::int64_t started = context.clock.steady_ns();
+  Result<PruneReport> report;
+  {
+    const ProgressLine line(context, [&] { return ProgressState{0, 0, 0, phase_text(progress)}; });
+    report = prune(opened.repository(), options, progress, context.stop);
+  }
+  if (!report && report.error().code == Code::interrupted)
+    context.out.message("Interrupted. Nothing is lost; the next prune goes on from there.");
+  HF_TRY(report);
+  report_prune(context, *report, command.dry_run, context.clock.steady_ns() - started);
+  return report->left.empty() ? 0 : 4;
+}
+
+// ---- forget
+
+std::int64_t local_offset(std::int64_t utc_seconds) {
+  const std::time_t time = utc_seconds;
+  std::tm local{};
+  return localtime_r(&time, &local) == nullptr ? 0 : local.tm_gmtoff;
+}
+
+std::vector<std::string> split_commas(const std::string& text) {
+  std::vector<std::string> out;
+  for (std::size_t from = 0; from <= text.size();) {
+    const std::size_t to = std::min(text.find(',', from), text.size());
+    if (to > from) out.push_back(text.substr(from, to - from));
+    from = to + 1;
+  }
+  return out;
+}
+
+Result<RetentionPolicy> make_policy(const ForgetCommand& c) {
+  RetentionPolicy policy{.last = c.last,
+                         .hourly = c.hourly,
+                         .daily = c.daily,
+                         .weekly = c.weekly,
+                         .monthly = c.monthly,
+                         .yearly = c.yearly,
+                         .within = {},
+                         .keep_tags = {}};
+  if (!c.within.empty()) {
+    HF_ASSIGN(policy.within, typed(RetentionDuration::parse(c.within)));
+  }
+  for (const std::string& tags : c.keep_tags) {
+    policy.keep_tags.push_back(split_commas(tags));
+    if (policy.keep_tags.back().empty())
+      return usage(fmt::format("--keep-tag '{}': expected a tag, or several with commas between",
+                               escaped(tags)));
+  }
+  return policy;
+}
+
+// A snapshot and what becomes of it.
+struct Fate {
+  const Snapshot* snapshot;
+  bool kept = false;
+  std::vector<std::string> reasons;
+};
+
+Result<std::vector<Fate>> by_policy(const Context& context, const ForgetCommand& command,
+                                    const HeadList& heads) {
+  HF_ASSIGN(const RetentionPolicy policy, make_policy(command));
+  if (policy.is_empty())
+    return usage(
+        "forget: expected what to keep, as in --keep-daily 7 --keep-weekly 5 --keep-monthly 12, or "
+        "the snapshots to forget");
+  HF_ASSIGN(const SnapshotFilter filter, stored_filter(command.filter));
+  std::vector<RetentionItem> items;
+  for (const Snapshot& s : heads.snapshots) {
+    items.push_back(retention_item(s));
+    items.back().considered = selected(s, filter);
+  }
+  HF_ASSIGN(const RetentionPlan plan, plan_retention(items, policy,
+                                                     {.now = context.clock.now(),
+                                                      .zone = local_offset,
+                                                      .is_right = command.clock_is_right}));
+  std::vector<Fate> fates;
+  for (const RetentionGroup& group : plan.groups)
+    for (const RetentionDecision& d : group.decisions)
+      fates.push_back({&heads.snapshots[d.item], d.kept, d.reasons});
+  return fates;
+}
+
+Result<std::vector<Fate>> by_name(const ForgetCommand& command, const HeadList& heads) {
+  std::vector<Fate> fates;
+  std::set<SnapshotId> named;
+  for (const std::string& text : command.snapshots) {
+    HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, text));
+    if (ref.has_path)
+      return usage(
+          fmt::format("forget '{}': expected a whole snapshot, not a path in it", escaped(text)));
+    if (named.insert(ref.snapshot->id).second) fates.push_back({ref.snapshot, false, {}});
+  }
+  return fates;
+}
+
+void show_fate(Output& out, const Fate& fate) {
+  const Snapshot& s = *fate.snapshot;
+  std::string why;
+  json reasons = json::array();
+  for (const std::string& reason : fate.reasons) {
+    why += (why.empty() ? "" : ", ") + escaped(reason);
+    reasons.push_back(escaped(reason));
+  }
+  std::string paths;
+  for (const std::string& path : s.paths) paths += (paths.empty() ? "" : ", ") + escaped(path);
+  out.line(fmt::format("{:<7}{:<14}{:<28}{:<16}{}{}{}", fate.kept ? "keep" : "forget", s.id.brief(),
+                       local_time(s.ended), escaped(s.host), paths, why.empty() ? "" : "  ", why));
+  out.object({{"message_type", "decision"},
+              {"snapshot", s.id.hex()},
+              {"keep", fate.kept},
+              {"reasons", reasons},
+              {"time", utc_time(s.ended)},
+              {"host", escaped(s.host)}});
+}
+
+// A mistake in a policy should not cost everything at once.
+Result<> check_share(const ForgetCommand& command, std::size_t forget, std::size_t all) {
+  if (all == 0 || command.dry_run) return {};
+  const double share = 100.0 * static_cast<double>(forget) / static_cast<double>(all);
+  if (share <= command.max_drop_percent) return {};
+  return fail(
+      Code::denied,
+      fmt::format("{} of {} snapshots would go, more than {} %. Nothing was changed. Look at "
+                  "them with --dry-run; --max-drop {:.0f} allows it",
+                  forget, all, command.max_drop_percent, std::min(100.0, share + 1)));
+}
+
+}  // namespace
+
+Result<int> run_prune(const Context& context, const PruneCommand& command) {
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  return prune_opened(context, *opened, command);
+}
+
+Result<int> run_forget(const Context& context, const ForgetCommand& command) {
+  HF_ASSIGN(const RetentionPolicy policy, make_policy(command));
+  if (!command.snapshots.empty() && !policy.is_empty())
+    return usage("forget: expected either snapshots to forget or --keep-…, not both");
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  HF_ASSIGN(const HeadList heads, opened->heads(context, false));
+  HF_ASSIGN(const std::vector<Fate> fates, command.snapshots.empty()
+                                               ? by_policy(context, command, heads)
+                                               : by_name(command, heads));
+  Output& out = context.out;
+  std::size_t forget = 0;
+  for (const Fate& fate : fates) {
+    show_fate(out, fate);
+    if (!fate.kept) ++forget;
+  }
+  if (command.snapshots.empty()) HF_TRY(check_share(command, forget, fates.size()));
+  for (const Fate& fate : fates) {
+    HF_TRY(context.stop.check());
+    if (!fate.kept && !command.dry_run)
+      HF_TRY(drop_snapshot(opened->repository(), heads, *fate.snapshot,
+                           command.snapshots.empty() ? "policy" : "named by the user"));
+  }
+  out.message(fmt::format(
+      "{} {} of {} snapshots{}", command.dry_run ? "Would forget" : "Forgot", forget, fates.size(),
+      command.dry_run || command.prune ? ""
+                                       : ". What only they needed is removed by 'holdfast prune'"));
+  out.object({{"message_type", "summary"},
+              {"command", "forget"},
+              {"dry_run", command.dry_run},
+              {"kept", fates.size() - forget},
+              {"forgotten", forget}});
+  if (!command.prune) return 0;
+  PruneCommand prune = command.pruning;
+  prune.dry_run = command.dry_run;
+  return prune_opened(context, *opened, prune);
+}
+
+}  // namespace holdfast

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records of retention and collection: docs/formats/collection.md.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "repo/head.h"
+
+namespace holdfast {
+
+// One session, or the snapshot that it ended with.
+struct HeadRef {
+  DeviceId device;
+  std::uint64_t number = 0;
+  auto operator<=>(const HeadRef&) const = default;
+};
+
+// Names of packs or lists in a record: ascending, each once, at most kCollectionNamesMax.
+using ObjectNames = std::vector<ObjectHash>;
+inline constexpr std::size_t kCollectionNamesMax = 1U << 20;
+
+// The outcome of a session that somebody else gave up. Stands where its head would.
+struct Abandoned {
+  DeviceId by;
+  HeadRef session;
+  std::uint64_t collection = 0;  // on whose behalf
+  std::string reason;            // for people
+};
+
+// A stub beside a head: the snapshot does not count any more.
+struct Dropped {
+  DeviceId by;
+  HeadRef snapshot;
+  SnapshotId head, previous;  // previous: zero for a device's first
+  std::uint64_t previous_number = 0;
+  std::string reason;
+};
+
+struct CollectionRecord {
+  ObjectHash object;  // SHA-256 of the box; not part of the record
+  DeviceId by;
+  std::uint64_t number = 0;
+  ObjectHash before;               // zero for the first
+  ObjectNames condemned;           // packs
+  std::vector<PackListRef> lists;  // that it adds
+  ObjectNames retired;             // lists
+  std::vector<HeadRef> heads;      // to be removed; ascending
+};
+
+struct CollectionDone {
+  DeviceId by;
+  std::uint64_t number = 0;
+  ObjectHash collection;  // CollectionRecord::object
+  ObjectNames used;       // packs and lists that stay
+};
+
+std::string dropped_name(const HeadRef& snapshot);
+std::string collection_name(std::uint64_t number);  // "gc/<number>"
+std::string collection_done_name(std::uint64_t number);
+
+// Boxes with their place in the store bound to them. open_*: Code::corrupt names the object and
+// what does not hold.
+Bytes seal_abandoned(const Abandoned& record, const RepositoryKeys& keys, const Signer& signer,
+                     Random& random);
+Result<Abandoned> open_abandoned(ByteSpan object, const HeadRef& session,
+                                 const RepositoryKeys& keys, const DeviceKeyLookup& devices);
+Bytes seal_dropped(const Dropped& record, const RepositoryKeys& keys, const Signer& signer,
+                   Random& random);
+Result<Dropped> open_dropped(ByteSpan object, const HeadRef& snapshot, const RepositoryKeys& keys,
+                             const DeviceKeyLookup& devices);
+Bytes seal_collection(const CollectionRecord& record, const RepositoryKeys& keys,
+                      const Signer& signer, Random& random);
+Result<CollectionRecord> open_collection(ByteSpan object, std::uint64_t number,
+                                         const RepositoryKeys& keys,
+                                         const DeviceKeyLookup& devices);
+Bytes seal_collection_done(const CollectionDone& record, const RepositoryKeys& keys,
+                           const Signer& signer, Random& random);
+// `record`: what it must be the end of.
+Result<CollectionDone> open_collection_done(ByteSpan object, const CollectionRecord& record,
+                                            const RepositoryKeys& keys,
+                                            const DeviceKeyLookup& devices);
+
+// True: the object at a head's name says that the session was given up (by its unauthenticated
+// header; open_abandoned() tells whether that holds).
+bool looks_abandoned(ByteSpan object);
+
+// All records of a repository, by number from 1, and what they come to.
+class Collections {
+ public:
+  // Lists gc/ and reads what is not known yet. Code::alarm: a record that was known, or one between
+  // others, is not there; Code::corrupt: a record does not hold.
+  Result<> refresh(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices);
+  [[nodiscard]] std::uint64_t newest() const { return records_.size(); }
+  // Changes whenever a record or an end is added.
+  [[nodiscard]] std::uint64_t state() const { return records_.size() + ended_; }
+  [[nodiscard]] const CollectionRecord& record(std::uint64_t number) const {
+    return records_[number - 1].record;
+  }
+  [[nodiscard]] const std::optional<CollectionDone>& done(std::uint64_t number) const {
+    return records_[number - 1].done;
+  }
+  // Packs and lists of records without `.done`: they may be read, and nothing may rely on them.
+  [[nodiscard]] const ObjectNames& condemned() const { return condemned_; }
+  // A record that is done names it, and does not call it used.
+  [[nodiscard]] bool gone(const ObjectHash& name) const;
+  // Condemned or gone.
+  [[nodiscard]] bool doomed(const ObjectHash& name) const;
+
+ private:
+  struct Entry {
+    CollectionRecord record;
+    std::optional<CollectionDone> done;
+  };
+  Result<> read_record(ObjectStore& store, const RepositoryKeys& keys,
+                       const DeviceKeyLookup& devices);
+  void sum_up();
+  std::vector<Entry> records_;
+  std::uint64_t ended_ = 0;
+  ObjectNames condemned_, gone_;
+};
+
+// The bodies, for tests and the fuzzer. Code::corrupt.
+Result<CollectionRecord> parse_collection(ByteSpan body, const Place& place);
+Result<CollectionDone> parse_collection_done(ByteSpan body, const Place& place);
+Result<Abandoned> parse_abandoned(ByteSpan body, const Place& place);
+Result<Dropped> parse_dropped(ByteSpan body, const Place& place);
+
+}  // namespace holdfast

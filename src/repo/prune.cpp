@@ -1,0 +1,781 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/prune.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "crypto/hash.h"
+#include "repo/chunk_set.h"
+#include "repo/chunk_writer.h"
+
+namespace holdfast {
+
+namespace {
+
+constexpr std::uint64_t kObjectMax = 64U << 20;
+constexpr int kTriesMax = 5;             // against other pruners
+constexpr std::size_t kRecordLists = 8;  // of older collections, before they become one
+
+using Chosen = std::set<ObjectHash>;
+
+// ---- what a repository looks like to a collection
+
+// Sessions with .open and without an outcome.
+Result<std::vector<HeadRef>> list_undecided(const RepositoryParts& parts) {
+  std::set<HeadRef> open, decided;
+  HF_TRY(list_at_most(
+      parts.store, "heads/", parts.list_limits.heads, [&](const ObjectInfo& info) -> Result<> {
+        const auto name = parse_head_name(info.name);
+        if (!name) return {};
+        const HeadRef ref{name->device, name->number};
+        if (name->kind == HeadName::Kind::open) open.insert(ref);
+        if (name->kind == HeadName::Kind::head || name->kind == HeadName::Kind::dropped)
+          decided.insert(ref);
+        return {};
+      }));
+  std::vector<HeadRef> out;
+  std::ranges::set_difference(open, decided, std::back_inserter(out));
+  return out;
+}
+
+// A repository in which something is damaged must not be collected: what cannot be read cannot be
+// found in use.
+Result<> refuse_damage(const std::vector<std::string>& damaged) {
+  if (damaged.empty()) return {};
+  return fail(Code::corrupt, fmt::format("{}. Nothing was removed: what is damaged may need what "
+                                         "looks unused; run 'holdfast check'",
+                                         damaged.front()));
+}
+
+Result<HeadList> read_sound(Repository& repository, const Stop& stop) {
+  HF_ASSIGN(HeadList heads, repository.heads());
+  HF_TRY(refuse_damage(heads.damaged));
+  HF_ASSIGN(const auto damaged, repository.sync_index(heads, stop));
+  HF_TRY(refuse_damage(damaged));
+  HF_ASSIGN(const auto known, repository.known_damaged());
+  if (!known.empty())
+    HF_TRY(
+        refuse_damage({fmt::format("pack {} is damaged, as a check found", known.begin()->hex())}));
+  HF_TRY(repository.index().flush());  // so that chunks have numbers
+  return heads;
+}
+
+// Marks every chunk below `roots`; `used` is called once for each.
+Result<> mark(Repository& repository, std::span<const Snapshot* const> roots, ChunkSet& seen,
+              PruneProgress& progress, const Stop& stop,
+              const std::function<Result<>(const ChunkId&)>& used) {
+  progress.phase = PruneProgress::Phase::mark;
+  progress.done = 0;
+  progress.total = roots.size();
+  TreeUse use;
+  use.seen = [&](const ChunkId& id) { return !seen.insert(id); };
+  use.node = [&](const ChunkId& id, ChunkType) -> Result<> {
+    HF_TRY(stop.check());
+    return used(id);
+  };
+  for (const Snapshot* snapshot : roots) {
+    auto walked = walk_tree(repository.nodes(), snapshot->tree, use);
+    if (!walked && walked.error().code == Code::corrupt) {
+      HF_TRY(refuse_damage(
+          {fmt::format("snapshot {}: {}", snapshot->id.brief(), walked.error().what)}));
+    }
+    HF_TRY(std::move(walked));
+    ++progress.done;
+  }
+  return {};
+}
+
+std::unexpected<Error> lost_chunk(const ChunkId& id) {
+  return fail(Code::corrupt, fmt::format("chunk {} is in no pack that is there. Nothing was "
+                                         "removed; run 'holdfast check'",
+                                         id.hex()));
+}
+
+// Packs of the index that the store does not list, or with another size, hold nothing.
+Result<> forget_lost_packs(Repository& repository, const Stop& stop,
+                           const std::function<void(const ObjectInfo&)>& other) {
+  HF_ASSIGN(const PackListing listing, repository.list_packs(stop, other));
+  std::vector<ObjectHash> lost;
+  for (std::size_t i = 0; i < listing.packs.size(); ++i)
+    if (listing.sizes[i] != listing.packs[i].size) lost.push_back(listing.packs[i].pack);
+  return lost.empty() ? Result<>() : repository.index().remove_packs(lost);
+}
+
+// ---- the plan
+
+struct Plan {
+  std::uint64_t newest = 0;  // collection when it was made
+  ObjectNames condemned;     // without those that are written again
+  std::vector<IndexedPack> repack;
+  std::vector<HeadRef> heads;
+  std::vector<PackListRef> retired;
+  std::vector<ListedPack> carried;     // of retired lists
+  std::vector<std::string> leftovers;  // of collections that are done
+
+  [[nodiscard]] bool empty() const {
+    return condemned.empty() && repack.empty() && heads.empty() && retired.empty();
+  }
+};
+
+// A pack's chunks that are in use: frame and place in it.
+using UsedPlaces = std::map<ObjectHash, std::vector<std::pair<std::uint16_t, std::uint16_t>>>;
+
+struct PackUse {
+  std::uint64_t total = 0, used = 0;
+  [[nodiscard]] double unused_share() const {
+    return total == 0 ? 0 : static_cast<double>(total - used) / static_cast<double>(total);
+  }
+};
+
+class Planner {
+ public:
+  Planner(Repository& repository, const PruneOptions& options, PruneProgress& progress,
+          const Stop& stop, PruneReport& report)
+      : repository_(repository),
+        options_(options),
+        progress_(progress),
+        stop_(stop),
+        report_(report),
+        seen_(repository.index()) {}
+
+  // The listing of packs comes first: what is put after it belongs to sessions or pruners that are
+  // seen later, or that see this collection.
+  Result<Plan> plan() {
+    std::vector<ObjectInfo> listed;
+    HF_TRY(list_at_most(repository_.parts().store, "packs/", repository_.parts().list_limits.packs,
+                        [&](const ObjectInfo& info) -> Result<> {
+                          listed.push_back(info);
+                          return {};
+                        }));
+    std::vector<std::string> lists;
+    HF_TRY(list_at_most(repository_.parts().store, "lists/", repository_.parts().list_limits.lists,
+                        [&](const ObjectInfo& info) -> Result<> {
+                          lists.push_back(info.name);
+                          return {};
+                        }));
+    HF_ASSIGN(const auto undecided, list_undecided(repository_.parts()));
+    HF_ASSIGN(heads_, read_sound(repository_, stop_));
+    plan_.newest = repository_.collections().newest();
+    HF_TRY(forget_lost_packs(repository_, stop_, [](const ObjectInfo&) {}));
+    HF_TRY(find_used());
+    choose_packs();
+    find_leftover_packs(listed, undecided.empty());
+    plan_heads();
+    HF_TRY(plan_lists(lists, undecided.empty()));
+    std::ranges::sort(plan_.condemned);
+    return std::move(plan_);
+  }
+
+  // The chunks to keep of the packs that are written again.
+  Result<UsedPlaces> used_places(const std::vector<IndexedPack>& packs) {
+    UsedPlaces places;
+    for (const IndexedPack& pack : packs) places[pack.pack];
+    const std::vector<IndexedPack> all = repository_.index().packs();
+    HF_TRY(
+        repository_.index().each_record([&](std::uint64_t number, const ChunkId&, std::size_t pack,
+                                            std::uint16_t frame, std::uint16_t slot) -> Result<> {
+          if (!seen_.contains_number(number)) return {};
+          const auto found = places.find(all[pack].pack);
+          if (found != places.end()) found->second.emplace_back(frame, slot);
+          return {};
+        }));
+    return places;
+  }
+
+ private:
+  Result<> find_used() {
+    std::vector<const Snapshot*> roots;
+    for (const Snapshot& s : heads_.snapshots) roots.push_back(&s);
+    HF_TRY(mark(repository_, roots, seen_, progress_, stop_, [&](const ChunkId& id) -> Result<> {
+      return repository_.index().find(id) ? Result<>() : lost_chunk(id);
+    }));
+    packs_ = repository_.index().packs();
+    use_.resize(packs_.size());
+    return repository_.index().each_record([&](std::uint64_t number, const ChunkId&,
+                                               std::size_t pack, std::uint16_t,
+                                               std::uint16_t) -> Result<> {
+      ++use_[pack].total;
+      if (seen_.contains_number(number)) ++use_[pack].used;
+      return {};
+    });
+  }
+
+  void choose_packs() {
+    std::vector<std::size_t> partly;
+    double used = 0, unused = 0;
+    for (std::size_t i = 0; i < packs_.size(); ++i) {
+      const auto size = static_cast<double>(packs_[i].size);
+      ++report_.packs;
+      report_.bytes += packs_[i].size;
+      // Nothing is known of a pack whose records are not in a segment.
+      if (repository_.collections().doomed(packs_[i].pack) || use_[i].total == 0) continue;
+      if (use_[i].used == 0) {
+        plan_.condemned.push_back(packs_[i].pack);
+        ++report_.packs_unused;
+        report_.bytes_unused += packs_[i].size;
+        continue;
+      }
+      used += size * (1 - use_[i].unused_share());
+      unused += size * use_[i].unused_share();
+      if (use_[i].used < use_[i].total) partly.push_back(i);
+    }
+    report_.unused_bytes = report_.bytes_unused + static_cast<std::uint64_t>(unused);
+    std::ranges::sort(partly, std::greater(), [&](std::size_t i) {
+      return std::pair(use_[i].unused_share(), packs_[i].pack);
+    });
+    for (const std::size_t i : partly) {
+      if (unused <= options_.unused_max * used) break;
+      if (report_.bytes_repacked + packs_[i].size > options_.repack_max) continue;
+      plan_.repack.push_back(packs_[i]);
+      ++report_.packs_repacked;
+      report_.bytes_repacked += packs_[i].size;
+      unused -= static_cast<double>(packs_[i].size) * use_[i].unused_share();
+    }
+  }
+
+  // Packs that nobody lists are of sessions that were given up, or of other pruners; while a
+  // session is undecided they may be its own.
+  void find_leftover_packs(const std::vector<ObjectInfo>& listed, bool all_decided) {
+    std::set<ObjectHash> known;
+    for (const IndexedPack& pack : packs_) known.insert(pack.pack);
+    for (const ObjectInfo& info : listed) {
+      const auto name = parse_pack_name(info.name);
+      if (!name || known.contains(*name)) continue;
+      if (repository_.collections().gone(*name)) {
+        plan_.leftovers.push_back(info.name);
+      } else if (all_decided && !repository_.collections().doomed(*name)) {
+        plan_.condemned.push_back(*name);
+        ++report_.strays;
+        report_.stray_bytes += info.size;
+      }
+    }
+  }
+
+  void plan_heads() {
+    std::set<HeadRef> named;
+    for (std::uint64_t n = 1; n <= plan_.newest; ++n) {
+      const auto& heads = repository_.collections().record(n).heads;
+      named.insert(heads.begin(), heads.end());
+    }
+    std::map<DeviceId, std::uint64_t> newest;
+    for (const auto* snapshots : {&heads_.snapshots, &heads_.dropped})
+      for (const Snapshot& s : *snapshots) newest[s.device] = std::max(newest[s.device], s.number);
+    for (const Snapshot& s : heads_.dropped) {
+      const HeadRef ref{s.device, s.number};
+      if (s.number == newest[s.device]) continue;  // what other devices remember of it
+      if (!named.contains(ref)) {
+        plan_.heads.push_back(ref);
+        ++report_.snapshots_removed;
+      } else if (ended(ref)) {
+        for (const char* suffix : {"", ".open", ".gen"})
+          plan_.leftovers.push_back(head_name(ref.device, ref.number) + suffix);
+      }
+    }
+    std::ranges::sort(plan_.heads);
+  }
+
+  bool ended(const HeadRef& head) const {
+    for (std::uint64_t n = 1; n <= plan_.newest; ++n)
+      if (repository_.collections().done(n) &&
+          std::ranges::binary_search(repository_.collections().record(n).heads, head))
+        return true;
+    return false;
+  }
+
+  Result<> plan_lists(const std::vector<std::string>& listed, bool all_decided) {
+    std::set<ObjectHash> named;
+    for (const auto* snapshots : {&heads_.snapshots, &heads_.dropped})
+      for (const Snapshot& s : *snapshots) {
+        const bool removed = std::ranges::binary_search(plan_.heads, HeadRef{s.device, s.number});
+        for (const PackListRef& ref : s.lists) {
+          named.insert(ref.name);
+          if (removed) HF_TRY(retire(ref));
+        }
+      }
+    HF_TRY(merge_record_lists(named));
+    for (const std::string& name : listed) {
+      const auto hash = ObjectHash::parse(name.substr(std::min<std::size_t>(name.size(), 6)));
+      if (!hash || named.contains(*hash)) continue;
+      if (repository_.collections().gone(*hash))
+        plan_.leftovers.push_back(name);
+      else if (all_decided && !repository_.collections().doomed(*hash))
+        plan_.retired.push_back({*hash, 0});
+    }
+    std::ranges::sort(plan_.retired, {}, &PackListRef::name);
+    return {};
+  }
+
+  Result<> merge_record_lists(std::set<ObjectHash>& named) {
+    std::vector<PackListRef> lists;
+    for (std::uint64_t n = 1; n <= plan_.newest; ++n)
+      for (const PackListRef& ref : repository_.collections().record(n).lists) {
+        named.insert(ref.name);
+        if (!repository_.collections().doomed(ref.name)) lists.push_back(ref);
+      }
+    if (lists.size() < kRecordLists) return {};
+    for (const PackListRef& ref : lists) HF_TRY(retire(ref));
+    return {};
+  }
+
+  // What it lists is taken over: condemned packs too, as they may turn out to be used.
+  Result<> retire(const PackListRef& ref) {
+    if (repository_.collections().doomed(ref.name)) return {};
+    HF_ASSIGN(const auto packs, repository_.read_counting_list(ref));
+    if (!packs) return {};  // another pruner was faster, and will be found to be
+    for (const ListedPack& pack : *packs)
+      if (!repository_.collections().gone(pack.pack)) plan_.carried.push_back(pack);
+    plan_.retired.push_back(ref);
+    return {};
+  }
+
+  Repository& repository_;
+  const PruneOptions& options_;
+  PruneProgress& progress_;
+  const Stop& stop_;
+  PruneReport& report_;
+  HeadList heads_;
+  ChunkSet seen_;
+  std::vector<IndexedPack> packs_;
+  std::vector<PackUse> use_;
+  Plan plan_;
+};
+
+// ---- writing again
+
+class Repacker {
+ public:
+  Repacker(Repository& repository, const Chosen& avoid, PruneProgress& progress, const Stop& stop)
+      : repository_(repository),
+        progress_(progress),
+        stop_(stop),
+        frames_(repository.parts().keys),
+        writer_({.store = repository.parts().store,
+                 .keys = repository.parts().keys,
+                 .device = repository.parts().device,
+                 .signer = repository.parts().signer,
+                 .random = repository.parts().random,
+                 .index = repository.index(),
+                 // What an interrupted prune leaves is nobody's, and goes with the next one.
+                 .journal = [](const IndexedPack&) -> Result<> { return {}; },
+                 .distrusted = {avoid.begin(), avoid.end()}},
+                Compression::balanced),
+        data_(writer_, ObjectType::data_pack),
+        tree_(writer_, ObjectType::tree_pack) {}
+
+  // False: a frame of it cannot be read; the pack must stay.
+  Result<bool> add(const IndexedPack& pack,
+                   std::vector<std::pair<std::uint16_t, std::uint16_t>> places) {
+    const RepositoryParts& parts = repository_.parts();
+    auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
+    if (!table) return given_up(std::move(table).error());
+    std::ranges::sort(places);
+    for (std::size_t from = 0; from < places.size();) {
+      HF_TRY(stop_.check());
+      std::size_t to = from;
+      while (to < places.size() && places[to].first == places[from].first) ++to;
+      auto added = add_frame(*table, std::span(places).subspan(from, to - from));
+      if (!added) return given_up(std::move(added).error());
+      from = to;
+    }
+    progress_.done += pack.size;
+    return true;
+  }
+
+  Result<std::vector<IndexedPack>> finish() {
+    HF_TRY(data_.flush());
+    HF_TRY(tree_.flush());
+    return writer_.finish();
+  }
+  [[nodiscard]] std::uint64_t bytes_written() const { return writer_.counts().bytes_stored; }
+
+ private:
+  static Result<bool> given_up(Error error) {
+    if (error.code == Code::corrupt || error.code == Code::not_found) return false;
+    return std::unexpected(std::move(error));
+  }
+
+  // A frame's chunks stay among themselves: they are of one owner (MET-01).
+  Result<> add_frame(const PackTable& table,
+                     std::span<const std::pair<std::uint16_t, std::uint16_t>> places) {
+    const PackFrame& frame = table.frames[places.front().first];
+    HF_TRY(frames_.read(repository_.parts().store, table, places.front().first, plain_));
+    ChunkWriter::Lane& lane = table.type == ObjectType::tree_pack ? tree_ : data_;
+    ++group_;
+    std::size_t offset = 0;
+    std::uint16_t slot = 0;
+    auto next = places.begin();
+    for (; slot < frame.chunk_count && next != places.end(); ++slot) {
+      const PackChunk& chunk = table.chunks[frame.first_chunk + slot];
+      if (next->second == slot) {
+        ++next;
+        HF_TRY(lane.put(chunk.type, ByteSpan(plain_).subspan(offset, chunk.length), group_,
+                        frame.method != Method::raw));
+      }
+      offset += chunk.length;
+    }
+    return lane.flush();
+  }
+
+  Repository& repository_;
+  PruneProgress& progress_;
+  const Stop& stop_;
+  FrameReader frames_;
+  ChunkWriter writer_;
+  ChunkWriter::Lane data_, tree_;
+  std::uint64_t group_ = 0;
+  Bytes plain_;
+};
+
+// ---- the whole
+
+class Prune {
+ public:
+  Prune(Repository& repository, const PruneOptions& options, PruneProgress& progress,
+        const Stop& stop)
+      : repository_(repository),
+        parts_(repository.parts()),
+        options_(options),
+        progress_(progress),
+        stop_(stop) {}
+
+  Result<PruneReport> run() {
+    if (!options_.dry_run) HF_TRY(finish_all());
+    for (int tries = 1;; ++tries) {
+      HF_ASSIGN(const bool first, collect());
+      if (first) return std::move(report_);
+      if (tries == kTriesMax)
+        return fail(Code::conflict,
+                    "other devices collect this repository all the time; try again "
+                    "later");
+    }
+  }
+
+ private:
+  // What another pruner moves or removes while it is looked for seems lost: looked at again.
+  template <class T, class Look>
+  Result<T> steady(const Look& look) {
+    for (int tries = 1;; ++tries) {
+      HF_TRY(repository_.refresh_collections());
+      const std::uint64_t before = repository_.collections().state();
+      Result<T> seen = look();
+      if (seen || tries == kTriesMax) return seen;
+      if (seen.error().code != Code::corrupt && seen.error().code != Code::not_found) return seen;
+      HF_TRY(repository_.refresh_collections());
+      if (repository_.collections().state() == before) return seen;
+    }
+  }
+
+  // Records without .done, in order of number, until one has to wait.
+  Result<> finish_all() {
+    HF_TRY(repository_.refresh_collections());
+    for (std::uint64_t n = 1; n <= repository_.collections().newest(); ++n) {
+      if (repository_.collections().done(n)) continue;
+      HF_ASSIGN(const bool ended, finish(n));
+      if (!ended) return {};
+    }
+    return {};
+  }
+
+  // False: another pruner was first.
+  Result<bool> collect() {
+    PruneReport begin;
+    begin.packs_deleted = report_.packs_deleted;
+    begin.bytes_freed = report_.bytes_freed;
+    begin.packs_rescued = report_.packs_rescued;
+    begin.finished = report_.finished;
+    begin.sessions_given_up = report_.sessions_given_up;
+    const std::vector<OpenSession> waiting = report_.waiting;
+    std::optional<Planner> planner;
+    HF_ASSIGN(Plan plan, steady<Plan>([&] {
+                report_ = begin;
+                planner.emplace(repository_, options_, progress_, stop_, report_);
+                return planner->plan();
+              }));
+    if (options_.dry_run) return true;
+    HF_TRY(remove_objects(plan.leftovers));
+    if (plan.empty()) {
+      report_.waiting = waiting;
+      return true;
+    }
+    HF_TRY(repack(*planner, plan));
+    HF_ASSIGN(const bool first, condemn(plan));
+    if (!first) return false;
+    HF_TRY(finish_all());
+    return true;
+  }
+
+  // Packs that could be written again go to the condemned ones, the new packs to what is carried.
+  Result<> repack(Planner& planner, Plan& plan) {
+    if (plan.repack.empty()) return {};
+    progress_.phase = PruneProgress::Phase::repack;
+    progress_.done = 0;
+    progress_.total = report_.bytes_repacked;
+    HF_ASSIGN(UsedPlaces places, planner.used_places(plan.repack));
+    Chosen avoid(plan.condemned.begin(), plan.condemned.end());
+    for (const IndexedPack& pack : plan.repack) avoid.insert(pack.pack);
+    Repacker repacker(repository_, avoid, progress_, stop_);
+    for (const IndexedPack& pack : plan.repack) {
+      HF_ASSIGN(const bool done, repacker.add(pack, std::move(places[pack.pack])));
+      if (done)
+        plan.condemned.push_back(pack.pack);
+      else
+        report_.left.push_back(pack.pack.hex());
+    }
+    HF_ASSIGN(const auto written, repacker.finish());
+    report_.bytes_written = repacker.bytes_written();
+    for (const IndexedPack& pack : written)
+      plan.carried.push_back({pack.pack, pack.type, pack.size});
+    std::ranges::sort(plan.condemned);
+    return check_stored(written);
+  }
+
+  Result<> check_stored(const std::vector<IndexedPack>& packs) {
+    std::map<ObjectHash, std::uint64_t> wanted;
+    for (const IndexedPack& pack : packs) wanted.emplace(pack.pack, pack.size);
+    HF_TRY(list_at_most(parts_.store, "packs/", parts_.list_limits.packs,
+                        [&](const ObjectInfo& info) -> Result<> {
+                          const auto name = parse_pack_name(info.name);
+                          if (name && wanted.contains(*name) && wanted[*name] == info.size)
+                            wanted.erase(*name);
+                          return {};
+                        }));
+    if (wanted.empty()) return {};
+    return fail(Code::corrupt,
+                fmt::format("pack {}: the store took it and does not list it. Nothing was removed: "
+                            "the store cannot be relied on",
+                            wanted.begin()->first.hex()));
+  }
+
+  Result<std::vector<PackListRef>> put_lists(std::vector<ListedPack> packs) {
+    std::ranges::sort(packs, {}, &ListedPack::pack);
+    const auto doubled = std::ranges::unique(packs, {}, &ListedPack::pack);
+    packs.erase(doubled.begin(), doubled.end());
+    std::vector<PackListRef> refs;
+    for (std::size_t from = 0; from < packs.size(); from += kListPacksMax) {
+      std::vector<ListedPack> part(packs.begin() + static_cast<std::ptrdiff_t>(from),
+                                   packs.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                       packs.size(), from + kListPacksMax)));
+      const std::uint64_t count = part.size();
+      const Bytes object = seal_box(parts_.keys, ObjectType::pack_list, "",
+                                    encode_pack_list(std::move(part)), parts_.random);
+      const ObjectHash name = ObjectHash::from(sha256(object).span());
+      HF_TRY(parts_.store.put(list_name(name), object));
+      HF_TRY(check_there(parts_.store, list_name(name), object));
+      refs.push_back({name, count});
+    }
+    return refs;
+  }
+
+  // What does not fit into one record is left to the next run.
+  Result<bool> condemn(Plan& plan) {
+    CollectionRecord record;
+    record.by = parts_.device;
+    record.number = plan.newest + 1;
+    if (plan.newest > 0) record.before = repository_.collections().record(plan.newest).object;
+    record.condemned = std::move(plan.condemned);
+    if (record.condemned.size() > kCollectionNamesMax) record.condemned.resize(kCollectionNamesMax);
+    HF_ASSIGN(record.lists, put_lists(std::move(plan.carried)));
+    for (const PackListRef& ref : plan.retired) record.retired.push_back(ref.name);
+    record.heads = std::move(plan.heads);
+    const Bytes object = seal_collection(record, parts_.keys, parts_.signer, parts_.random);
+    auto put = parts_.store.put(collection_name(record.number), object);
+    if (!put && put.error().code == Code::conflict) return false;
+    HF_TRY(std::move(put));
+    HF_TRY(check_there(parts_.store, collection_name(record.number), object));
+    HF_TRY(repository_.refresh_collections());
+    return true;
+  }
+
+  // ---- the end of a collection
+
+  // False: it has to wait for sessions.
+  Result<bool> finish(std::uint64_t number) {
+    HF_ASSIGN(report_.waiting, decide_sessions(number));
+    if (!report_.waiting.empty()) return false;
+    HF_ASSIGN(const auto mine,
+              steady<std::optional<CollectionDone>>([&] { return mark_again(number); }));
+    HF_TRY(stop_.check());
+    if (mine) {
+      const Bytes object = seal_collection_done(*mine, parts_.keys, parts_.signer, parts_.random);
+      auto put = parts_.store.put(collection_done_name(number), object);
+      if (!put && put.error().code != Code::conflict) return std::unexpected(put.error());
+      if (put) HF_TRY(check_there(parts_.store, collection_done_name(number), object));
+    }
+    HF_TRY(repository_.refresh_collections());  // whoever's was first
+    HF_TRY(remove_names(number));
+    ++report_.finished;
+    return true;
+  }
+
+  // Every session that did not see this record must have an outcome.
+  Result<std::vector<OpenSession>> decide_sessions(std::uint64_t number) {
+    // Held, nothing of this home runs: its own session is one that was cut short.
+    const auto own = parts_.state.lock("session.lock");
+    HF_ASSIGN(const auto undecided, list_undecided(parts_));
+    std::vector<OpenSession> waiting;
+    for (const HeadRef& ref : undecided) {
+      HF_ASSIGN(const bool saw, saw_collection(ref, number));
+      if (saw) continue;
+      OpenSession session{ref, started(ref)};
+      const bool cut_short = own.has_value() && ref.device == parts_.device;
+      const std::int64_t age = parts_.clock.now().ns - session.started.ns;
+      if (!cut_short && age < options_.give_up_after_ns) {
+        waiting.push_back(session);
+        continue;
+      }
+      HF_TRY(give_up(ref, number));
+    }
+    return waiting;
+  }
+
+  Result<bool> saw_collection(const HeadRef& ref, std::uint64_t number) {
+    const std::string name = head_name(ref.device, ref.number) + ".gen";
+    auto object = parts_.store.get(name, kObjectMax);
+    if (!object && object.error().code == Code::not_found) return false;
+    if (!object && object.error().code != Code::corrupt)
+      return wrap(std::move(object).error(), name);
+    if (!object) return false;
+    const auto content = open_box(parts_.keys, ObjectType::session_generation, name, *object);
+    if (!content) return false;  // damaged: older than everything
+    const auto record = parse_session_generation(*content);
+    return record && record->generation >= number;
+  }
+
+  Time started(const HeadRef& ref) {
+    const std::string name = head_name(ref.device, ref.number) + ".open";
+    const auto object = parts_.store.get(name, kObjectMax);
+    if (!object) return {};
+    const auto content = open_box(parts_.keys, ObjectType::session_open, name, *object);
+    if (!content) return {};
+    const auto record = parse_session_open(*content);
+    return record ? record->started : Time{};
+  }
+
+  Result<> give_up(const HeadRef& ref, std::uint64_t number) {
+    const Bytes object =
+        seal_abandoned({.by = parts_.device,
+                        .session = ref,
+                        .collection = number,
+                        .reason = "it was open for too long while the repository was collected"},
+                       parts_.keys, parts_.signer, parts_.random);
+    const std::string name = head_name(ref.device, ref.number);
+    auto put = parts_.store.put(name, object);
+    if (!put && put.error().code == Code::conflict) return {};  // decided by itself meanwhile
+    HF_TRY(std::move(put));
+    HF_TRY(check_there(parts_.store, name, object));
+    ++report_.sessions_given_up;
+    return {};
+  }
+
+  // Null: another pruner ended it, and may have removed already what this one would look for.
+  Result<std::optional<CollectionDone>> mark_again(std::uint64_t number) {
+    HF_ASSIGN(const HeadList heads, read_sound(repository_, stop_));
+    if (repository_.collections().done(number)) return std::nullopt;
+    const CollectionRecord& record = repository_.collections().record(number);
+    HF_TRY(forget_lost_packs(repository_, stop_, [](const ObjectInfo&) {}));
+    // Newer records do not matter yet: theirs is done after this one, and finds these packs gone.
+    repository_.index().set_condemned(record.condemned);
+    std::set<ObjectHash> used;
+    std::vector<const Snapshot*> roots;
+    for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
+      for (const Snapshot& s : *snapshots) {
+        if (std::ranges::binary_search(record.heads, HeadRef{s.device, s.number})) continue;
+        roots.push_back(&s);
+        for (const PackListRef& ref : s.lists)
+          if (std::ranges::binary_search(record.retired, ref.name)) used.insert(ref.name);
+      }
+    ChunkSet seen(repository_.index());
+    HF_TRY(mark(repository_, roots, seen, progress_, stop_, [&](const ChunkId& id) -> Result<> {
+      if (repository_.index().contains(id)) return {};
+      const auto place = repository_.index().find(id);
+      if (!place) return lost_chunk(id);
+      used.insert(place->pack);
+      return {};
+    }));
+    return CollectionDone{.by = parts_.device,
+                          .number = number,
+                          .collection = record.object,
+                          .used = {used.begin(), used.end()}};
+  }
+
+  Result<> remove_names(std::uint64_t number) {
+    const CollectionRecord& record = repository_.collections().record(number);
+    const CollectionDone& done = *repository_.collections().done(number);
+    const auto unused = [&](const ObjectHash& name) {
+      return !std::ranges::binary_search(done.used, name);
+    };
+    std::vector<std::string> names;
+    for (const ObjectHash& pack : record.condemned) {
+      if (unused(pack))
+        names.push_back(pack_name(pack));
+      else
+        ++report_.packs_rescued;
+    }
+    for (const ObjectHash& list : record.retired)
+      if (unused(list)) names.push_back(list_name(list));
+    for (const HeadRef& head : record.heads)
+      for (const char* suffix : {"", ".open", ".gen"})
+        names.push_back(head_name(head.device, head.number) + suffix);
+    return remove_objects(names);
+  }
+
+  Result<> remove_objects(const std::vector<std::string>& names) {
+    progress_.phase = PruneProgress::Phase::remove;
+    progress_.done = 0;
+    progress_.total = names.size();
+    for (const std::string& name : names) {
+      HF_TRY(stop_.check());
+      if (name.starts_with("packs/")) {
+        const auto size = parts_.store.size(name);
+        if (size) {
+          ++report_.packs_deleted;
+          report_.bytes_freed += *size;
+        }
+      }
+      HF_TRY(parts_.store.remove(name));
+      ++progress_.done;
+    }
+    return {};
+  }
+
+  Repository& repository_;
+  const RepositoryParts& parts_;
+  const PruneOptions& options_;
+  PruneProgress& progress_;
+  const Stop& stop_;
+  PruneReport report_;
+};
+
+}  // namespace
+
+Result<> drop_snapshot(Repository& repository, const HeadList& heads, const Snapshot& snapshot,
+                       std::string_view reason) {
+  const RepositoryParts& parts = repository.parts();
+  const bool newer = std::ranges::any_of(heads.snapshots, [&](const Snapshot& s) {
+    return s.device == snapshot.device && s.number > snapshot.number;
+  });
+  if (!newer)
+    return fail(Code::denied, fmt::format("snapshot {} is the newest of its device, which is never "
+                                          "dropped: other devices know the device by it",
+                                          snapshot.id.brief()));
+  const HeadRef ref{snapshot.device, snapshot.number};
+  const Bytes object = seal_dropped({.by = parts.device,
+                                     .snapshot = ref,
+                                     .head = snapshot.id,
+                                     .previous = snapshot.previous,
+                                     .previous_number = snapshot.previous_number,
+                                     .reason = std::string(reason)},
+                                    parts.keys, parts.signer, parts.random);
+  auto put = parts.store.put(dropped_name(ref), object);
+  if (!put && put.error().code == Code::conflict) return {};  // somebody else dropped it
+  return put;
+}
+
+Result<PruneReport> prune(Repository& repository, const PruneOptions& options,
+                          PruneProgress& progress, const Stop& stop) {
+  return Prune(repository, options, progress, stop).run();
+}
+
+}  // namespace holdfast

@@ -111,8 +111,9 @@ class ClientStore : public ObjectStore {
 
   Result<> put(std::string_view name, ByteSpan bytes) override {
     const bool lie = puts_++ == trouble_.lie_at;
-    const auto effect = [this, n = std::string(name), b = Bytes(bytes.begin(), bytes.end())] {
-      return inner_.put(n, b);
+    const auto effect = [&inner = inner_, n = std::string(name),
+                         b = Bytes(bytes.begin(), bytes.end())] {  // may outlive this client
+      return inner.put(n, b);
     };
     if (lie && !crashed_) {
       lied_ = true;
@@ -140,7 +141,7 @@ class ClientStore : public ObjectStore {
   }
   Result<> remove(std::string_view name) override {
     return call("remove " + kind_of(name),
-                [this, n = std::string(name)] { return inner_.remove(n); });
+                [&inner = inner_, n = std::string(name)] { return inner.remove(n); });
   }
 
  private:

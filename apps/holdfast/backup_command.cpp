@@ -422,6 +422,8 @@ Result<Ran> run_once(const Context& context, const BackupCommand& command,
   return Ran{std::move(report), std::move(reading), context.clock.steady_ns() - started};
 }
 
+constexpr int kBeginningsMax = 3;  // of one backup that collections do not wait for
+
 bool reads_stdin(const BackupCommand& command) {
   const auto named = [](const std::vector<std::string>& files) {
     return std::ranges::find(files, "-") != files.end();
@@ -448,6 +450,7 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   if (!command.dry_run) opened->remove_stale_uploads(context);
   const std::int64_t deadline_ns = context.clock.steady_ns() + wait_ns;
+  int given_up = 0;
   for (;;) {
     if (!command.dry_run) HF_TRY(wait_for_session(context, opened->repository(), deadline_ns));
     auto ran = run_once(context, command, paths, options, *opened);
@@ -458,6 +461,12 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
     if (another_was_faster(ran.error())) {
       if (context.clock.steady_ns() < deadline_ns) continue;
       return std::unexpected(with_wait_advice(std::move(ran).error()));
+    }
+    // What standard input gave is gone.
+    if (ran.error().what.starts_with(kGivenUp) && !reads_stdin(command) &&
+        ++given_up < kBeginningsMax) {
+      context.out.message(ran.error().what);
+      continue;
     }
     if (ran.error().code == Code::interrupted)
       context.out.message(

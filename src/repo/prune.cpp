@@ -93,14 +93,14 @@ std::unexpected<Error> lost_chunk(const ChunkId& id) {
                                          id.hex()));
 }
 
-// Packs of the index that the store does not list, or with another size, hold nothing.
-Result<> forget_lost_packs(Repository& repository, const Stop& stop,
-                           const std::function<void(const ObjectInfo&)>& other) {
-  HF_ASSIGN(const PackListing listing, repository.list_packs(stop, other));
-  std::vector<ObjectHash> lost;
+// Copies count only in packs that the store lists with their full size.
+Result<> refuse_lost_packs(Repository& repository, const Stop& stop) {
+  HF_ASSIGN(const PackListing listing, repository.list_packs(stop, [](const ObjectInfo&) {}));
   for (std::size_t i = 0; i < listing.packs.size(); ++i)
-    if (listing.sizes[i] != listing.packs[i].size) lost.push_back(listing.packs[i].pack);
-  return lost.empty() ? Result<>() : repository.index().remove_packs(lost);
+    if (listing.sizes[i] != listing.packs[i].size)
+      HF_TRY(refuse_damage({fmt::format("pack {}: the store does not list it, or it was cut off",
+                                        listing.packs[i].pack.hex())}));
+  return {};
 }
 
 // ---- the plan
@@ -158,7 +158,7 @@ class Planner {
     HF_ASSIGN(const auto undecided, list_undecided(repository_.parts()));
     HF_ASSIGN(heads_, read_sound(repository_, stop_));
     plan_.newest = repository_.collections().newest();
-    HF_TRY(forget_lost_packs(repository_, stop_, [](const ObjectInfo&) {}));
+    HF_TRY(refuse_lost_packs(repository_, stop_));
     HF_TRY(find_used());
     choose_packs();
     find_leftover_packs(listed, undecided.empty());
@@ -187,6 +187,7 @@ class Planner {
  private:
   Result<> find_used() {
     std::vector<const Snapshot*> roots;
+    roots.reserve(heads_.snapshots.size());
     for (const Snapshot& s : heads_.snapshots) roots.push_back(&s);
     HF_TRY(mark(repository_, roots, seen_, progress_, stop_, [&](const ChunkId& id) -> Result<> {
       return repository_.index().find(id) ? Result<>() : lost_chunk(id);
@@ -618,7 +619,7 @@ class Prune {
     for (const HeadRef& ref : undecided) {
       HF_ASSIGN(const bool saw, saw_collection(ref, number));
       if (saw) continue;
-      OpenSession session{ref, started(ref)};
+      const OpenSession session{ref, started(ref)};
       const bool cut_short = own.has_value() && ref.device == parts_.device;
       const std::int64_t age = parts_.clock.now().ns - session.started.ns;
       if (!cut_short && age < options_.give_up_after_ns) {
@@ -674,7 +675,7 @@ class Prune {
     HF_ASSIGN(const HeadList heads, read_sound(repository_, stop_));
     if (repository_.collections().done(number)) return std::nullopt;
     const CollectionRecord& record = repository_.collections().record(number);
-    HF_TRY(forget_lost_packs(repository_, stop_, [](const ObjectInfo&) {}));
+    HF_TRY(refuse_lost_packs(repository_, stop_));
     // Newer records do not matter yet: theirs is done after this one, and finds these packs gone.
     repository_.index().set_condemned(record.condemned);
     std::set<ObjectHash> used;

@@ -51,6 +51,9 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   run -0 --separate-stderr hf --json ls "latest:$T/src"; valid ls 'entry summary-ls'
   run -1 --separate-stderr hf --json ls 00000000; valid ls error
   run -2 --separate-stderr hf --json ls; valid ls error
+  run -0 --separate-stderr hf --json forget --keep-last 1 --dry-run; valid forget 'decision summary-forget'
+  run -0 --separate-stderr hf --json prune --dry-run; valid prune summary-prune
+  run -0 --separate-stderr hf --json prune; valid prune summary-prune
   pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
   rm "$pack"
   run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'

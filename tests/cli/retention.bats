@@ -1,0 +1,142 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# forget and prune: what stays, what goes, and what is refused.
+load helpers
+setup() { fresh; }
+
+packs() { find repo/packs -type f | wc -l; }
+
+# Four snapshots; a file of 2 MB that only the second one has.
+four() {
+  small_tree
+  init
+  hf --quiet backup src
+  head -c 2000000 /dev/urandom >src/big
+  second=$(snapshot src --tag two)
+  rm src/big
+  echo new >src/hello
+  hf --quiet backup src
+  echo newer >src/hello
+  hf --quiet backup src
+}
+
+@test "forget by a policy, prune, and everything that stays is there" {
+  four
+  run -0 hf forget --keep-last 1 --keep-tag two --dry-run
+  has 'last 1'; has 'tag'; has 'Would forget 2 of 4'
+  run -0 hf snapshots
+  has '4 snapshots'
+  run -0 hf forget --keep-last 1 --keep-tag two
+  has 'Forgot 2 of 4'
+  run -0 hf snapshots
+  has '2 snapshots'; has "${second:0:12}"
+  before=$(du -sb repo/packs | cut -f1)
+  run -0 hf prune --dry-run
+  [ "$(du -sb repo/packs | cut -f1)" = "$before" ]
+  run -0 hf prune --max-unused 0
+  run -0 hf check --read-data
+  has 'No damage.'
+  run -0 hf restore "$second:$T/src/big" --target back
+  [ "$(stat -c %s back/big)" = 2000000 ]
+  run -0 hf forget "$second"
+  run -0 hf prune --max-unused 0
+  has 'Removed'
+  [ "$(du -sb repo/packs | cut -f1)" -lt $((before - 1900000)) ]
+  run -0 hf restore latest --target back2
+  same_trees src "back2$T/src"
+  run -0 hf check --read-data
+  has 'No damage.'; has_not 'belong to no snapshot'
+  second_home
+  run -0 hf --home home2 snapshots
+  has '1 snapshots'
+  run -0 hf --home home2 restore latest --target back3
+  same_trees src "back3$T/src"
+}
+
+@test "what is refused, and why" {
+  four
+  newest=$(hf --json snapshots | jq -r 'select(.message_type == "snapshot").snapshot' | tail -n 1)
+  run -2 hf forget
+  has 'what to keep'
+  run -2 hf forget --keep-last 1 "$newest"
+  run -2 hf forget --keep-within 3w
+  run -1 hf forget "$newest"
+  has 'newest of its device'
+  run -1 hf forget --keep-last 1 --max-drop 50
+  has '3 of 4 snapshots would go'; has '--max-drop'
+  run -0 hf snapshots
+  has '4 snapshots'
+  run -0 hf prune
+  run -0 hf snapshots
+  has '4 snapshots'
+}
+
+@test "another home's snapshots go through its own group, and its chunks stay" {
+  four
+  second_home
+  hf --quiet --home home2 backup src
+  run -0 hf forget --keep-last 1 --prune --max-unused 0
+  run -0 hf snapshots
+  has '2 snapshots'
+  run -0 hf --home home2 restore latest --target back
+  same_trees src "back$T/src"
+  echo more >>src/hello
+  run -0 hf --home home2 backup src
+  run -0 hf --home home2 prune
+  run -0 hf check --read-data
+  has 'No damage.'
+}
+
+@test "a backup that was cut short does not hinder its own home's prune, and goes on after it" {
+  small_tree
+  init
+  hf --quiet backup src
+  head -c 60000000 /dev/urandom >src/big
+  "$HOLDFAST_BIN" --quiet backup src &
+  writer=$!
+  eventually test "$(packs)" -ge 1
+  opened() { [ -e "$(find repo/heads -name '*2.open')" ]; }
+  eventually opened
+  kill -9 $writer
+  wait $writer || true
+  run -0 hf prune
+  run -0 hf backup src
+  run -0 hf check --read-data
+  has 'No damage.'
+  run -0 hf restore latest --target back
+  same_trees src "back$T/src"
+}
+
+@test "another device's backup that runs is waited for, or given up by the word of the user" {
+  four
+  second_home
+  hf --quiet --home home2 backup src
+  head -c 60000000 /dev/urandom >src/big
+  "$HOLDFAST_BIN" --quiet --home home2 backup src &
+  writer=$!
+  opened() { [ "$(find repo/heads -name '*2.open' | wc -l)" = 2 ]; }
+  eventually opened
+  kill -9 $writer
+  wait $writer || true
+  hf --quiet forget --keep-last 1
+  run -0 hf prune --max-unused 0
+  has 'Waiting for backup 2 of device'
+  run -0 hf prune --max-unused 0 --give-up-after 0
+  has_not 'Waiting'; has 'Removed'
+  run -0 hf --home home2 backup src
+  run -0 hf --home home2 restore latest --target back
+  same_trees src "back$T/src"
+  run -0 hf check --read-data
+  has 'No damage.'
+}
+
+@test "a damaged repository is not collected" {
+  four
+  hf --quiet forget --keep-last 1
+  pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
+  before=$(packs)
+  truncate -s -1 "$pack"
+  run -4 hf prune
+  has 'Nothing was removed'
+  [ "$(packs)" = "$before" ]
+}

@@ -10,7 +10,8 @@
 
 namespace holdfast {
 
-// Nanoseconds since 1970-01-01T00:00:00Z. Never used to decide an order or a deletion.
+// Nanoseconds since 1970-01-01T00:00:00Z. No order and no collection depends on it; retention does,
+// and believes not every one (docs/retention.md).
 struct Time {
   std::int64_t ns = 0;
   auto operator<=>(const Time&) const = default;

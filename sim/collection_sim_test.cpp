@@ -184,6 +184,7 @@ struct Reported {
   SimTree tree;
 };
 
+constexpr std::uint64_t kSeedsThatMeetAll = 1000;
 constexpr std::size_t kClients = 3, kCommands = 8;  // of each client
 
 class World {
@@ -416,6 +417,32 @@ TEST(CollectionSim, every_reported_snapshot_restores_whatever_is_collected) {
   }
   for (const auto& [what, seeds] : total)
     std::printf("%8llu seeds: %s\n", static_cast<unsigned long long>(seeds), what.c_str());
+  if (count < kSeedsThatMeetAll) return;
+  for (const char* what : {"crash: backup put .open",
+                           "crash: backup put .gen",
+                           "crash: backup put packs",
+                           "crash: backup put lists",
+                           "crash: backup put heads",
+                           "crash: forget put .dropped",
+                           "crash: prune put packs",
+                           "crash: prune put lists",
+                           "crash: prune put gc",
+                           "crash: prune put heads",
+                           "crash: prune put .done",
+                           "crash: prune remove packs",
+                           "late: put packs",
+                           "late: put heads",
+                           "late: put gc",
+                           "late: put .done",
+                           "lie noticed",
+                           "prune deletes",
+                           "prune repacks",
+                           "prune waits",
+                           "prune gives up a session",
+                           "prune ends an older collection",
+                           "a condemned pack is found used",
+                           "a session that was given up began again"})
+    EXPECT_GT(total[what], 0U) << what << ": in no seed";
 }
 
 }  // namespace

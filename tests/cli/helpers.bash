@@ -78,3 +78,19 @@ eventually() {
   echo "never: $*"
   return 1
 }
+
+# A backup that has begun and never ends, killed: its session stays open. Arguments before `backup`.
+cut_short() {
+  local before
+  begun() { [ "$(find "$T/repo/heads" -name '*.open' | wc -l)" -gt "$1" ]; }
+  before=$(find "$T/repo/heads" -name '*.open' | wc -l)
+  mkfifo "$T/never"
+  exec 9<>"$T/never"
+  "$program" --quiet "$@" backup --stdin <"$T/never" 3>&- 9>&- &
+  writer=$!
+  eventually begun "$before"
+  kill -9 "$writer"
+  wait "$writer" || true
+  exec 9>&-
+  rm "$T/never"
+}

@@ -54,6 +54,9 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   run -0 --separate-stderr hf --json forget --keep-last 1 --dry-run; valid forget 'decision summary-forget'
   run -0 --separate-stderr hf --json prune --dry-run; valid prune summary-prune
   run -0 --separate-stderr hf --json prune; valid prune summary-prune
+  cut_short --home home2
+  hf --quiet forget "$third"
+  run -0 --separate-stderr hf --json prune --max-unused 0; valid prune 'waiting summary-prune'
   pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
   rm "$pack"
   run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'

@@ -5,6 +5,7 @@
 
 #include "machine.h"
 #include "repo/check.h"
+#include "repo/prune.h"
 #include "store/memory_store.h"
 
 namespace holdfast::sim {
@@ -40,6 +41,42 @@ void expect_restores(Machine& machine, ObjectStore& store, const Result<Snapshot
   const auto back = read_back(client->repository(), *snapshot);
   ASSERT_TRUE(back) << back.error().what;
   EXPECT_EQ(*back, tree);
+}
+
+// Lets a test do something at a put, or say what comes of it.
+class PutStore : public ListingStore {
+ public:
+  // Null: the put goes on to the store.
+  using OnPut = std::function<std::optional<Result<>>(std::string_view name, ByteSpan bytes)>;
+  PutStore(ObjectStore& inner, OnPut on_put) : ListingStore(inner), on_put_(std::move(on_put)) {}
+  Result<> put(std::string_view name, ByteSpan bytes) override {
+    const auto result = on_put_(name, bytes);
+    return result ? *result : ListingStore::put(name, bytes);
+  }
+
+ protected:
+  Result<> listed(std::string_view, const Visit&) override { return {}; }
+
+ private:
+  OnPut on_put_;
+};
+
+// Files with a chunk each: so many that the index writes a segment (Machine::open) and remembers
+// the pack when the process is gone.
+void add_many(SimTree& tree, const std::string& called) {
+  for (int i = 0; i < 100; ++i)
+    tree["many/" + called + std::to_string(i)] = {called + std::to_string(i), 1, 1000};
+}
+
+bool is_outcome(std::string_view name) {
+  const auto parsed = parse_head_name(name);
+  return parsed && parsed->kind == HeadName::Kind::head;
+}
+
+Result<PruneReport> collect(Machine& machine, ObjectStore& store, double unused_max) {
+  const auto client = *machine.open(store);
+  PruneProgress progress;
+  return prune(client->repository(), {.unused_max = unused_max}, progress, Stop());
 }
 
 class Loss : public ::testing::Test {
@@ -243,6 +280,92 @@ TEST_F(Loss, a_home_that_cannot_be_written_can_still_read) {
   machine.state.set_fault(fault);
   machine.cache.set_fault(fault);
   expect_restores(machine, store, snapshot, machine.tree);
+}
+
+// What a session that was cut short stored is in the home's journal and listed by no head: nobody
+// else finds it, so it is no copy that lets a collection remove another one.
+TEST_F(Loss, packs_of_a_session_without_a_head_are_no_copies_for_a_collection) {
+  const SimFile file = {std::string(5000, 'x') + "of both", 1, 1000};
+  machine.tree = {{"d/shared", file}, {"d/a", {"a", 1, 1000}}};
+  const auto first = machine.backup(store);
+  machine.tree = {{"d/a", {"a", 1, 1000}}};
+  ASSERT_TRUE(machine.backup(store));
+  {
+    const auto client = *machine.open(store);
+    const auto heads = *client->repository().heads();
+    ASSERT_TRUE(drop_snapshot(client->repository(), heads, *first, "test"));
+  }
+  Machine other(78, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  other.tree = {{"d/shared", file}};
+  // The other one's backup relies on a pack that is condemned while it runs.
+  PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (!is_outcome(name)) return std::nullopt;
+    const auto report = collect(machine, store, 0);
+    EXPECT_TRUE(report) << report.error().what;
+    EXPECT_EQ(report ? report->waiting.size() : 0, 1U);
+    return std::nullopt;
+  });
+  const auto kept = other.backup(beside);
+  ASSERT_TRUE(kept) << kept.error().what;
+  // This one stores the same again, as it must not rely on it, and dies before its head.
+  machine.tree["d/shared"] = file;
+  add_many(machine.tree, "new");
+  PutStore dying(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (is_outcome(name)) return fail(Code::unavailable, "died");
+    return std::nullopt;
+  });
+  ASSERT_FALSE(machine.backup(dying));
+  machine.crash();
+  const auto report = collect(machine, store, 1e9);  // nothing is written again
+  ASSERT_TRUE(report) << report.error().what;
+  EXPECT_EQ(report->packs_rescued, 1U);
+  Machine fresh(79, "fresh");
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  expect_restores(fresh, store, kept, other.tree);
+}
+
+// The head of an earlier run of the session arrives when a later run has stored more: what it
+// stored is in no list then.
+TEST_F(Loss, what_was_stored_when_a_late_head_arrived_is_listed_by_the_next_one) {
+  Bytes late;
+  std::string late_name;
+  PutStore loses(store, [&](std::string_view name, ByteSpan bytes) -> std::optional<Result<>> {
+    if (!is_outcome(name)) return std::nullopt;
+    late_name = name;
+    late.assign(bytes.begin(), bytes.end());
+    return fail(Code::unavailable, "no answer");
+  });
+  ASSERT_FALSE(machine.backup(loses));
+  add_many(machine.tree, "more");
+  PutStore delivers(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (!is_outcome(name)) return std::nullopt;
+    EXPECT_TRUE(store.put(late_name, late));
+    return std::nullopt;
+  });
+  const auto again = machine.backup(delivers);
+  ASSERT_FALSE(again);
+  EXPECT_TRUE(again.error().what.starts_with(kGivenUp)) << again.error().what;
+  const auto snapshot = machine.backup(store);
+  Machine fresh(79, "fresh");
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  expect_restores(fresh, store, snapshot, machine.tree);
+}
+
+// Both write the local index; what the one has put is not listed yet when the other relies on it.
+TEST_F(Loss, a_home_does_not_collect_while_it_backs_up) {
+  ASSERT_TRUE(machine.backup(store));
+  bool asked = false;
+  PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (!is_outcome(name)) return std::nullopt;
+    const auto report = collect(machine, store, 0);
+    asked = true;
+    EXPECT_TRUE(!report && report.error().code == Code::conflict);
+    return std::nullopt;
+  });
+  ASSERT_TRUE(machine.backup(beside));
+  EXPECT_TRUE(asked);
+  EXPECT_TRUE(collect(machine, store, 0));
 }
 
 }  // namespace

@@ -381,7 +381,7 @@ Result<> wait_for_session(const Context& context, Repository& repository,
                           std::int64_t deadline_ns) {
   for (bool told = false;; told = true) {
     HF_TRY(context.stop.check());
-    const auto lock = repository.parts().state.lock("session.lock");
+    const auto lock = repository.parts().state.lock(kWriterLock);
     if (lock || lock.error().code != Code::conflict) return {};
     if (context.clock.steady_ns() >= deadline_ns)
       return std::unexpected(with_wait_advice(

@@ -562,11 +562,13 @@ const Snapshot* choose_parent(const HeadList& heads, const DeviceId& device,
 namespace {
 
 // Collections that this session has seen do not wait for it: what they moved or removed since
-// `heads` were read is read again.
-Result<HeadList> heads_now(Repository& repository, const HeadList& heads, const Stop& stop) {
-  if (repository.collections().state() == heads.collections) return heads;
+// `heads` were read is read again. Null: nothing.
+Result<std::optional<HeadList>> newer_heads(Repository& repository, const HeadList& heads,
+                                            const Stop& stop, std::vector<std::string>& warnings) {
+  if (repository.collections().state() == heads.collections) return std::nullopt;
   HF_ASSIGN(HeadList now, repository.heads());
-  HF_ASSIGN([[maybe_unused]] const auto damaged, repository.sync_index(now, stop));
+  HF_ASSIGN(const auto damaged, repository.sync_index(now, stop));
+  warnings.insert(warnings.end(), damaged.begin(), damaged.end());
   return now;
 }
 
@@ -596,8 +598,8 @@ Result<BackupReport> store_snapshot(const BackupParts& b, Session& session) {
   const RepositoryParts& parts = b.repository.parts();
   BackupReport report;
   Snapshot snapshot = begin_snapshot(b.options, parts.clock.now());
-  HF_ASSIGN(const HeadList now, heads_now(b.repository, b.heads, b.stop));
-  const Snapshot* parent = choose_parent(now, parts.device, b.options);
+  HF_ASSIGN(const auto newer, newer_heads(b.repository, b.heads, b.stop, report.warnings));
+  const Snapshot* parent = choose_parent(newer ? *newer : b.heads, parts.device, b.options);
   if (parent != nullptr) report.parent = parent->id;
   HF_ASSIGN(auto distrusted, b.repository.unreliable_packs(b.stop, report.warnings));
   ChunkWriter writer({.store = parts.store,
@@ -606,7 +608,10 @@ Result<BackupReport> store_snapshot(const BackupParts& b, Session& session) {
                       .signer = parts.signer,
                       .random = parts.random,
                       .index = b.repository.index(),
-                      .journal = [&](const IndexedPack& pack) { return session.journal(pack); },
+                      .stored = [&](const PackTable& pack) -> Result<> {
+                        HF_TRY(session.journal(pack));
+                        return b.repository.index().add(pack);
+                      },
                       .distrusted = std::move(distrusted)},
                      b.options.compression);
   Run run(b.repository, parent, b.source, b.owners, b.options, b.progress, b.stop, &writer);

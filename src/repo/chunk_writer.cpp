@@ -75,8 +75,8 @@ bool ChunkWriter::present(const ChunkId& id) {
 bool ChunkWriter::claim(const ChunkId& id) {
   Shard& shard = shards_[static_cast<std::size_t>(id.bytes[31]) % kShards];
   const std::lock_guard lock(shard.mutex);
-  // In this order: put_pack() tells the index before it drops the id here, so one of the two knows
-  // it.
+  // In this order: put_pack() has the index told before it drops the id here, so one of the two
+  // knows it.
   if (shard.pending.contains(id) || present(id)) return false;
   shard.pending.insert(id);
   return true;
@@ -112,9 +112,7 @@ Result<> ChunkWriter::put_pack(Slot& slot, bool last_of_run) {
   auto put = context_.store.put_from(pack_name(pack.name), pack.bytes, release_once);
   release_once();
   HF_TRY(std::move(put));
-  const IndexedPack indexed{pack.name, pack.table.type, size, context_.device};
-  HF_TRY(context_.journal(indexed));
-  HF_TRY(context_.index.add(pack.table));
+  HF_TRY(context_.stored(pack.table));
   for (const PackChunk& chunk : pack.table.chunks) {
     Shard& shard = shards_[static_cast<std::size_t>(chunk.id.bytes[31]) % kShards];
     const std::lock_guard lock(shard.mutex);
@@ -123,7 +121,7 @@ Result<> ChunkWriter::put_pack(Slot& slot, bool last_of_run) {
   const std::lock_guard lock(mutex_);
   counts_.bytes_stored += size;
   ++counts_.packs;
-  put_.push_back(indexed);
+  put_.push_back({pack.name, pack.table.type, size, context_.device});
   return {};
 }
 

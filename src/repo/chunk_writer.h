@@ -20,9 +20,11 @@ struct WriterCounts {
   std::atomic<std::uint64_t> packs{0};
 };
 
-// Called after a pack is durable in the store and before its chunks count as present; makes the
-// pack's name durable in the home, so that an interrupted run's packs are used by the next one.
-using PackJournal = std::function<Result<>(const IndexedPack&)>;
+// Called after a pack is durable in the store and before its chunks count as present. A session
+// makes its name durable in the home, so that an interrupted run's packs are used by the next one,
+// and tells the index. A pack that nobody lists yet, and that no journal names, must not get into
+// the index: others of this home would rely on it.
+using PackStored = std::function<Result<>(const PackTable&)>;
 
 struct WriterContext {
   ObjectStore& store;
@@ -31,7 +33,7 @@ struct WriterContext {
   const Signer& signer;
   Random& random;
   Index& index;
-  PackJournal journal;
+  PackStored stored;
   // Packs that nothing is deduplicated against: of a device whose sample did not hold
   // (docs/threat-model.md).
   std::unordered_set<ObjectHash, IdHash> distrusted;

@@ -52,7 +52,7 @@ Result<> refuse_damage(const std::vector<std::string>& damaged) {
 Result<HeadList> read_sound(Repository& repository, const Stop& stop) {
   HF_ASSIGN(HeadList heads, repository.heads());
   HF_TRY(refuse_damage(heads.damaged));
-  HF_ASSIGN(const auto damaged, repository.sync_index(heads, stop));
+  HF_ASSIGN(const auto damaged, repository.sync_index_as_others(heads, stop));
   HF_TRY(refuse_damage(damaged));
   HF_ASSIGN(const auto known, repository.known_damaged());
   if (!known.empty())
@@ -358,8 +358,8 @@ class Repacker {
                  .signer = repository.parts().signer,
                  .random = repository.parts().random,
                  .index = repository.index(),
-                 // What an interrupted prune leaves is nobody's, and goes with the next one.
-                 .journal = [](const IndexedPack&) -> Result<> { return {}; },
+                 // They count when the record that lists them stands, and not before.
+                 .stored = [](const PackTable&) -> Result<> { return {}; },
                  .distrusted = {avoid.begin(), avoid.end()}},
                 Compression::balanced),
         data_(writer_, ObjectType::data_pack),
@@ -442,6 +442,8 @@ class Prune {
         stop_(stop) {}
 
   Result<PruneReport> run() {
+    const auto lock = parts_.state.lock(kWriterLock);
+    if (!lock) return wrap(lock.error(), kAnotherBackupRuns);
     if (!options_.dry_run) HF_TRY(finish_all());
     for (int tries = 1;; ++tries) {
       HF_ASSIGN(const bool first, collect());
@@ -612,15 +614,13 @@ class Prune {
 
   // Every session that did not see this record must have an outcome.
   Result<std::vector<OpenSession>> decide_sessions(std::uint64_t number) {
-    // Held, nothing of this home runs: its own session is one that was cut short.
-    const auto own = parts_.state.lock("session.lock");
     HF_ASSIGN(const auto undecided, list_undecided(parts_));
     std::vector<OpenSession> waiting;
     for (const HeadRef& ref : undecided) {
       HF_ASSIGN(const bool saw, saw_collection(ref, number));
       if (saw) continue;
       const OpenSession session{ref, started(ref)};
-      const bool cut_short = own.has_value() && ref.device == parts_.device;
+      const bool cut_short = ref.device == parts_.device;  // this home's lock is held
       const std::int64_t age = parts_.clock.now().ns - session.started.ns;
       if (!cut_short && age < options_.give_up_after_ns) {
         waiting.push_back(session);

@@ -469,6 +469,17 @@ Result<std::optional<PackTable>> Repository::read_counting_table(
 }
 
 Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, const Stop& stop) {
+  HF_ASSIGN(const auto journal, read_journal());
+  return sync_index_with(journal, heads, stop);
+}
+
+Result<std::vector<std::string>> Repository::sync_index_as_others(const HeadList& heads,
+                                                                  const Stop& stop) {
+  return sync_index_with({}, heads, stop);
+}
+
+Result<std::vector<std::string>> Repository::sync_index_with(
+    const std::vector<IndexedPack>& journal, const HeadList& heads, const Stop& stop) {
   std::vector<std::string> damaged;
   HF_TRY(refresh_for_reading(damaged));
   std::unordered_set<ObjectHash, IdHash> counted;
@@ -491,7 +502,6 @@ Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, c
       added = true;
     }
   }
-  HF_ASSIGN(const auto journal, read_journal());
   for (const IndexedPack& pack : journal) counted.insert(pack.pack);
   std::vector<ObjectHash> stray;
   for (const IndexedPack& pack : index_->packs())
@@ -645,17 +655,15 @@ Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
 
 Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const HeadList& heads) {
   const RepositoryParts& parts = repository.parts();
-  auto lock = parts.state.lock("session.lock");
+  auto lock = parts.state.lock(kWriterLock);
   if (!lock) return wrap(std::move(lock).error(), std::string(kAnotherBackupRuns));
   std::unique_ptr<Session> session(new Session(repository, std::move(*lock)));
   HF_ASSIGN(SessionState state, read_session(parts.state));
   HF_TRY(session->find_newest(heads));
-  const bool was_running = state.running;
   if (state.running) {
     HF_ASSIGN(const auto given_up, session->abandoned(state.number));
-    if (given_up) state.running = false;  // the packs that it put may be used again
+    if (given_up) state.running = false;
   }
-  const bool given_up = was_running && !state.running;
   if (const auto& newest = session->newest_) {
     const bool ours = newest->number == state.number && newest->session_nonce == state.nonce;
     if (newest->number > state.number || (newest->number == state.number && !ours))
@@ -666,7 +674,8 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   if (!state.running) {
     state = {.running = true, .number = std::max(state.number, session->decided_) + 1, .nonce = {}};
     parts.random.fill(state.nonce.bytes);
-    if (!given_up) HF_TRY(parts.state.remove(kJournal));
+    // The journal stays: what it names may be in no list, as when the session was given up, or its
+    // head arrived late; this session lists it.
     HF_TRY(write_session(parts.state, state));
   }
   session->record_ = {.device = parts.device,
@@ -775,11 +784,11 @@ Result<> Session::load_journal() {
   return lost.empty() ? Result<>() : repository_.index().remove_packs(lost);
 }
 
-Result<> Session::journal(const IndexedPack& pack) {
+Result<> Session::journal(const PackTable& pack) {
   const std::lock_guard lock(mutex_);
   return repository_.parts().state.append(
       kJournal, as_bytes(fmt::format("{} {} {} .\n", pack.pack.hex(), static_cast<int>(pack.type),
-                                     pack.size)));
+                                     pack.pack_size)));
 }
 
 Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> packs,

@@ -79,6 +79,9 @@ class Repository {
   // collection records list. `heads` from heads(). A pack whose table cannot be read is named in
   // the result and left out.
   Result<std::vector<std::string>> sync_index(const HeadList& heads, const Stop& stop);
+  // The same without what a session of this home stored that has no head (its journal): nobody else
+  // finds that, so that it is no copy for a collection.
+  Result<std::vector<std::string>> sync_index_as_others(const HeadList& heads, const Stop& stop);
 
   // Reads what is new below gc/, and makes the index forget packs that are gone and avoid those
   // that are condemned. Code::alarm: a record that this home saw is not there.
@@ -115,6 +118,8 @@ class Repository {
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
+  Result<std::vector<std::string>> sync_index_with(const std::vector<IndexedPack>& journal,
+                                                   const HeadList& heads, const Stop& stop);
   Result<> check_known_collections();
   Result<> refresh_for_reading(std::vector<std::string>& damaged);
   Result<std::vector<ListedPack>> read_list(const PackListRef& ref);
@@ -136,6 +141,8 @@ inline constexpr std::string_view kGivenUp = "this backup was given up";
 // when it is not.
 Result<> check_there(ObjectStore& store, const std::string& name, ByteSpan object);
 
+// In a home's state: held by what writes, a backup or a prune.
+inline constexpr std::string_view kWriterLock = "session.lock";
 // How the message of Session::begin's Code::conflict begins: the lock was another process's.
 inline constexpr std::string_view kAnotherBackupRuns = "another backup of this home is running";
 
@@ -152,7 +159,7 @@ class Session {
   // Code::conflict (kGivenUp): a collection did not wait for this session.
   Result<> still_wanted();
   // Makes the name of a pack that is durable in the store durable in the home. Thread-safe.
-  Result<> journal(const IndexedPack& pack);
+  Result<> journal(const PackTable& pack);
   // Packs that an interrupted run of this session put before.
   [[nodiscard]] const std::vector<IndexedPack>& earlier_packs() const { return earlier_; }
   // Puts the lists, sees that all packs are there, puts the head; fills in what the session knows

@@ -79,8 +79,8 @@ eventually() {
   return 1
 }
 
-# A backup that has begun and never ends, killed: its session stays open. Arguments before `backup`.
-cut_short() {
+# A backup that has begun and never ends: $writer. Arguments before `backup`.
+begin_endless() {
   local before
   begun() { [ "$(find "$T/repo/heads" -name '*.open' | wc -l)" -gt "$1" ]; }
   before=$(find "$T/repo/heads" -name '*.open' | wc -l)
@@ -89,6 +89,10 @@ cut_short() {
   "$program" --quiet "$@" backup --stdin <"$T/never" 3>&- 9>&- &
   writer=$!
   eventually begun "$before"
+}
+# The same, killed: its session stays open.
+cut_short() {
+  begin_endless "$@"
   kill -9 "$writer"
   wait "$writer" || true
   exec 9>&-

@@ -124,6 +124,16 @@ four() {
   has 'No damage.'
 }
 
+@test "a home does not prune while it backs up" {
+  four
+  begin_endless
+  run -1 hf prune
+  has 'another backup of this home is running'
+  exec 9>&-
+  wait "$writer"
+  run -0 hf prune
+}
+
 @test "a damaged repository is not collected" {
   four
   hf --quiet forget --keep-last 1

@@ -5,20 +5,12 @@
 // and HOLDFAST_SIM_FIRST choose the seeds; a failure prints its seed.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "machine.h"
-#include "repo/check.h"
 #include "store/fault_store.h"
 #include "store/memory_store.h"
 
 namespace holdfast::sim {
 namespace {
-
-struct Reported {
-  SnapshotId id;
-  SimTree tree;
-};
 
 // What the run met, so that a simulation that never hits its target is seen.
 struct Coverage {
@@ -51,7 +43,8 @@ class World {
       ASSERT_TRUE(snapshot) << snapshot.error().what;
       reported_.push_back({snapshot->id, machine->tree});
     }
-    verify();
+    const auto held = verify(store_, *machines_[0]->paper, random_.next(), reported_);
+    ASSERT_TRUE(held) << held.error().what;
   }
 
  private:
@@ -100,41 +93,12 @@ class World {
     machine.cache.set_fault(fault);
   }
 
-  void verify() {
-    Machine fresh(random_.next(), "fresh");
-    ASSERT_TRUE(fresh.recover(store_, *machines_[0]->paper));
-    auto client = fresh.open(store_);
-    ASSERT_TRUE(client) << client.error().what;
-    Repository& repository = (*client)->repository();
-    CheckProgress progress;
-    const Stop stop;
-    const auto checked =
-        check(repository, {.read_data_percent = 100, .workers = 1}, progress, stop);
-    ASSERT_TRUE(checked) << checked.error().what;
-    EXPECT_TRUE(checked->clean()) << checked->damage[0].what;
-    const auto heads = repository.heads();
-    ASSERT_TRUE(heads);
-    for (const Reported& r : reported_) {
-      const auto found = std::ranges::find(heads->snapshots, r.id, &Snapshot::id);
-      ASSERT_NE(found, heads->snapshots.end())
-          << "snapshot " << r.id.brief() << " was reported and is gone";
-      const auto tree = read_back(repository, *found);
-      ASSERT_TRUE(tree) << tree.error().what;
-      EXPECT_EQ(*tree, r.tree) << "snapshot " << r.id.brief();
-    }
-  }
-
   SeededRandom random_;
   Coverage& coverage_;
   MemoryStore store_;
   std::vector<std::unique_ptr<Machine>> machines_;
   std::vector<Reported> reported_;
 };
-
-std::uint64_t setting(const char* name, std::uint64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
-}
 
 TEST(BackupSim, every_reported_snapshot_restores_whatever_is_interrupted) {
   const std::uint64_t first = setting("HOLDFAST_SIM_FIRST", 1),

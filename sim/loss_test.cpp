@@ -79,6 +79,12 @@ Result<PruneReport> collect(Machine& machine, ObjectStore& store, double unused_
   return prune(client->repository(), {.unused_max = unused_max}, progress, Stop());
 }
 
+void drop(Machine& machine, ObjectStore& store, const Snapshot& snapshot) {
+  const auto client = *machine.open(store);
+  const auto heads = *client->repository().heads();
+  ASSERT_TRUE(drop_snapshot(client->repository(), heads, snapshot, "test"));
+}
+
 class Loss : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -251,6 +257,24 @@ TEST_F(Loss, a_damaged_record_of_a_collection_stops_who_writes_and_not_who_reads
   EXPECT_NE(heads->damaged[0].find("gc/0000000000000001"), std::string::npos);
 }
 
+TEST_F(Loss, behind_a_damaged_record_the_collections_before_it_still_count) {
+  const auto first = machine.backup(store);
+  machine.tree["d/a"] = {"another", 2, 1000};
+  const auto second = machine.backup(store);
+  drop(machine, store, *first);
+  ASSERT_TRUE(collect(machine, store, 0));
+  ASSERT_TRUE(store.size(collection_done_name(1)));
+  store.overwrite(collection_name(2), as_bytes("x"));
+  Machine fresh(79, "fresh");
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  const auto client = *fresh.open(store);
+  const auto heads = *client->repository().heads();
+  const auto damaged = client->repository().sync_index(heads, Stop());
+  ASSERT_TRUE(damaged);
+  ASSERT_EQ(damaged->size(), 1U) << damaged->back();  // and no list or pack that is gone
+  EXPECT_EQ(*read_back(client->repository(), *second), machine.tree);
+}
+
 TEST_F(Loss, a_home_that_is_full_once_the_head_stands_does_not_call_it_a_failure) {
   ASSERT_TRUE(machine.backup(store));
   bool full = false;
@@ -290,11 +314,7 @@ TEST_F(Loss, packs_of_a_session_without_a_head_are_no_copies_for_a_collection) {
   const auto first = machine.backup(store);
   machine.tree = {{"d/a", {"a", 1, 1000}}};
   ASSERT_TRUE(machine.backup(store));
-  {
-    const auto client = *machine.open(store);
-    const auto heads = *client->repository().heads();
-    ASSERT_TRUE(drop_snapshot(client->repository(), heads, *first, "test"));
-  }
+  drop(machine, store, *first);
   Machine other(78, "other");
   ASSERT_TRUE(other.recover(store, *machine.paper));
   other.tree = {{"d/shared", file}};

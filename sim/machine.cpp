@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "repo/check.h"
+
 namespace holdfast::sim {
 
 namespace {
@@ -143,6 +145,34 @@ Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot) {
     HF_TRY(content.check_size(entry->size));
     tree.emplace(entry->path(), std::move(file));
   }
+}
+
+Result<> verify(ObjectStore& store, const PaperKey& paper, std::uint64_t seed,
+                const std::vector<Reported>& reported) {
+  Machine fresh(seed, "fresh");
+  HF_TRY(fresh.recover(store, paper));
+  HF_ASSIGN(const auto client, fresh.open(store));
+  Repository& repository = client->repository();
+  CheckProgress progress;
+  HF_ASSIGN(const CheckReport checked,
+            check(repository, {.read_data_percent = 100, .workers = 1}, progress, Stop()));
+  if (!checked.clean()) return fail(Code::corrupt, "damage: " + checked.damage[0].what);
+  HF_ASSIGN(const HeadList heads, repository.heads());
+  for (const Reported& r : reported) {
+    const std::string called = "snapshot " + r.id.brief();
+    const auto found = std::ranges::find(heads.snapshots, r.id, &Snapshot::id);
+    if (found == heads.snapshots.end())
+      return fail(Code::corrupt, called + " was reported and is gone");
+    const auto tree = read_back(repository, *found);
+    if (!tree) return wrap(tree.error(), called);
+    if (*tree != r.tree) return fail(Code::corrupt, called + " came back as something else");
+  }
+  return {};
+}
+
+std::uint64_t setting(const char* name, std::uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
 }
 
 namespace {

@@ -115,6 +115,19 @@ std::vector<std::string> object_names(ObjectStore& store, std::string_view prefi
 // Everything of a snapshot by way of tree, lists, index, packs.
 Result<SimTree> read_back(Repository& repository, const Snapshot& snapshot);
 
+// What a user was told.
+struct Reported {
+  SnapshotId id;
+  SimTree tree;
+};
+// From a new machine with nothing but the paper key: no damage is found, and everything that was
+// reported comes back as it was. The error says what does not.
+Result<> verify(ObjectStore& store, const PaperKey& paper, std::uint64_t seed,
+                const std::vector<Reported>& reported);
+
+// An environment variable that is a number.
+std::uint64_t setting(const char* name, std::uint64_t otherwise);
+
 // A tree of about `files` small files and one larger; changes to it.
 SimTree make_tree(SeededRandom& random, std::size_t files);
 void change_tree(SimTree& tree, SeededRandom& random);

@@ -165,4 +165,16 @@ nlohmann::json with_path(nlohmann::json object, std::string_view path) {
   return object;
 }
 
+std::string joined(const std::vector<std::string>& texts) {
+  std::string out;
+  for (const std::string& t : texts) out += (out.empty() ? "" : ", ") + escaped(t);
+  return out;
+}
+
+nlohmann::json escaped_all(const std::vector<std::string>& texts) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const std::string& t : texts) out.push_back(escaped(t));
+  return out;
+}
+
 }  // namespace holdfast

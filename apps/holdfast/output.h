@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/world.h"
 #include "repo/entry.h"
@@ -54,6 +55,9 @@ std::string local_time(Time time);
 std::string utc_time(Time time);
 // How long ago, roughly: "3 days ago", "just now".
 std::string age(Time then, Time now);
+// Foreign texts, escaped, for people and as JSON.
+std::string joined(const std::vector<std::string>& texts);
+nlohmann::json escaped_all(const std::vector<std::string>& texts);
 // `object` with "path". Text in JSON is UTF-8, so the path is escaped(); where that is not the path
 // itself, "path_hex" has its bytes.
 nlohmann::json with_path(nlohmann::json object, std::string_view path);

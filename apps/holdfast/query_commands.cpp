@@ -18,18 +18,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string joined(const std::vector<std::string>& texts) {
-  std::string out;
-  for (const std::string& t : texts) out += (out.empty() ? "" : ", ") + escaped(t);
-  return out;
-}
-
-json escaped_all(const std::vector<std::string>& texts) {
-  json out = json::array();
-  for (const std::string& t : texts) out.push_back(escaped(t));
-  return out;
-}
-
 // As a backup stored it.
 Result<std::string> stored_path(const std::string& path) {
   if (path.empty()) return path;

@@ -50,14 +50,15 @@ void report_waiting(const Context& context, const PruneReport& report) {
 void report_prune(const Context& context, const PruneReport& r, bool dry_run,
                   std::int64_t elapsed_ns) {
   Output& out = context.out;
+  const PrunePlan& p = r.plan;
   out.message(
       fmt::format("{} packs, {}; about {} of it unused: {} packs wholly, {}; {} packs that "
                   "no snapshot lists, {}",
-                  r.packs, human_bytes(r.bytes), human_bytes(r.unused_bytes), r.packs_unused,
-                  human_bytes(r.bytes_unused), r.strays, human_bytes(r.stray_bytes)));
+                  p.packs, human_bytes(p.bytes), human_bytes(p.unused_bytes), p.packs_unused,
+                  human_bytes(p.bytes_unused), p.strays, human_bytes(p.stray_bytes)));
   out.message(fmt::format("{} {} packs again without what is unused: {} read{}",
-                          dry_run ? "Would write" : "Wrote", r.packs_repacked,
-                          human_bytes(r.bytes_repacked),
+                          dry_run ? "Would write" : "Wrote", p.packs_repacked,
+                          human_bytes(p.bytes_repacked),
                           dry_run ? "" : ", " + human_bytes(r.bytes_written) + " written"));
   for (const std::string& pack : r.left)
     out.warning(
@@ -74,17 +75,17 @@ void report_prune(const Context& context, const PruneReport& r, bool dry_run,
   out.object({{"message_type", "summary"},
               {"command", "prune"},
               {"dry_run", dry_run},
-              {"packs", r.packs},
-              {"bytes", r.bytes},
-              {"unused_bytes", r.unused_bytes},
-              {"packs_unused", r.packs_unused},
-              {"bytes_unused", r.bytes_unused},
-              {"strays", r.strays},
-              {"stray_bytes", r.stray_bytes},
-              {"packs_repacked", r.packs_repacked},
-              {"bytes_repacked", r.bytes_repacked},
+              {"packs", p.packs},
+              {"bytes", p.bytes},
+              {"unused_bytes", p.unused_bytes},
+              {"packs_unused", p.packs_unused},
+              {"bytes_unused", p.bytes_unused},
+              {"strays", p.strays},
+              {"stray_bytes", p.stray_bytes},
+              {"packs_repacked", p.packs_repacked},
+              {"bytes_repacked", p.bytes_repacked},
               {"bytes_written", r.bytes_written},
-              {"snapshots_removed", r.snapshots_removed},
+              {"snapshots_removed", p.snapshots_removed},
               {"packs_deleted", r.packs_deleted},
               {"bytes_freed", r.bytes_freed},
               {"packs_rescued", r.packs_rescued},
@@ -202,20 +203,13 @@ Result<std::vector<Fate>> by_name(const ForgetCommand& command, const HeadList& 
 
 void show_fate(Output& out, const Fate& fate) {
   const Snapshot& s = *fate.snapshot;
-  std::string why;
-  json reasons = json::array();
-  for (const std::string& reason : fate.reasons) {
-    why += (why.empty() ? "" : ", ") + escaped(reason);
-    reasons.push_back(escaped(reason));
-  }
-  std::string paths;
-  for (const std::string& path : s.paths) paths += (paths.empty() ? "" : ", ") + escaped(path);
   out.line(fmt::format("{:<7}{:<14}{:<28}{:<16}{}{}{}", fate.kept ? "keep" : "forget", s.id.brief(),
-                       local_time(s.ended), escaped(s.host), paths, why.empty() ? "" : "  ", why));
+                       local_time(s.ended), escaped(s.host), joined(s.paths),
+                       fate.reasons.empty() ? "" : "  ", joined(fate.reasons)));
   out.object({{"message_type", "decision"},
               {"snapshot", s.id.hex()},
               {"keep", fate.kept},
-              {"reasons", reasons},
+              {"reasons", escaped_all(fate.reasons)},
               {"time", utc_time(s.ended)},
               {"host", escaped(s.host)}});
 }

@@ -653,8 +653,7 @@ Result<BackupReport> backup(Repository& repository, const HeadList& heads, Sourc
   auto stored =
       store_snapshot({repository, heads, source, owners, options, progress, stop}, *session);
   // What a collection that did not wait removed seems to be damage.
-  if (!stored && (stored.error().code == Code::corrupt || stored.error().code == Code::not_found))
-    HF_TRY(session->still_wanted());
+  if (!stored && is_damage(stored.error())) HF_TRY(session->still_wanted());
   return stored;
 }
 

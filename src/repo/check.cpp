@@ -123,16 +123,11 @@ class Check {
 
   Result<> check_session_record(const std::string& name) {
     HF_ASSIGN(const HeadName parsed, parse_head_name(name));
-    const bool open = parsed.kind == HeadName::Kind::open;
-    if (!open && parsed.kind != HeadName::Kind::generation) return {};
-    const RepositoryParts& parts = repository_.parts();
-    HF_ASSIGN(const Bytes bytes, parts.store.get(name, kObjectMax));
-    const ObjectType type = open ? ObjectType::session_open : ObjectType::session_generation;
-    HF_ASSIGN(const Bytes content, open_box(parts.keys, type, name, bytes));
-    HF_ASSIGN(const SessionRecord record,
-              open ? parse_session_open(content) : parse_session_generation(content));
-    if (record.device == parsed.device && record.number == parsed.number) return {};
-    return fail(Code::corrupt, fmt::format("{}: is the record of another session", name));
+    if (parsed.kind != HeadName::Kind::open && parsed.kind != HeadName::Kind::generation) return {};
+    HF_ASSIGN(
+        [[maybe_unused]] const SessionRecord record,
+        read_session_record(repository_.parts(), {parsed.device, parsed.number}, parsed.kind));
+    return {};
   }
 
   // Their names are all that can be held against them, as no head vouches for them.

@@ -372,15 +372,17 @@ Result<> Collections::read_record(ObjectStore& store, const RepositoryKeys& keys
   return {};
 }
 
-Result<> Collections::refresh(ObjectStore& store, const RepositoryKeys& keys,
-                              const DeviceKeyLookup& devices) {
+Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
+                               const DeviceKeyLookup& devices) {
   HF_ASSIGN(const Listed listed, list_records(store));
   const std::uint64_t newest = listed.records.empty() ? 0 : *listed.records.rbegin();
   for (std::uint64_t number = 1; number <= std::max(newest, this->newest()); ++number)
     if (!listed.records.contains(number)) return missing(number);
-  while (records_.size() < newest) HF_TRY(read_record(store, keys, devices));
+  Result<> records;
+  while (records && records_.size() < newest) records = read_record(store, keys, devices);
   for (const std::uint64_t number : listed.done) {
     if (number > newest) return missing(number);
+    if (number > records_.size()) break;
     Entry& entry = records_[number - 1];
     if (entry.done) continue;
     auto object = store.get(collection_done_name(number), kRecordObjectMax);
@@ -388,8 +390,15 @@ Result<> Collections::refresh(ObjectStore& store, const RepositoryKeys& keys,
     HF_ASSIGN(entry.done, open_collection_done(*object, entry.record, keys, devices));
     ++ended_;
   }
-  sum_up();
-  return {};
+  return records;
+}
+
+Result<> Collections::refresh(ObjectStore& store, const RepositoryKeys& keys,
+                              const DeviceKeyLookup& devices) {
+  const std::uint64_t before = state();
+  auto read = read_new(store, keys, devices);
+  if (state() != before) sum_up();  // what could be read counts, whatever stands behind it
+  return read;
 }
 
 void Collections::sum_up() {

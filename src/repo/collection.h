@@ -20,6 +20,9 @@ struct HeadRef {
 // Names of packs or lists in a record: ascending, each once, at most kCollectionNamesMax.
 using ObjectNames = std::vector<ObjectHash>;
 inline constexpr std::size_t kCollectionNamesMax = 1U << 20;
+// At most that many packs, lists and heads go into a record that is written, so that it fits into
+// its box; the rest goes into the next one.
+inline constexpr std::size_t kCollectionNamesWritten = 1U << 18;
 
 // The outcome of a session that somebody else gave up. Stands where its head would.
 struct Abandoned {
@@ -113,6 +116,7 @@ class Collections {
     CollectionRecord record;
     std::optional<CollectionDone> done;
   };
+  Result<> read_new(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices);
   Result<> read_record(ObjectStore& store, const RepositoryKeys& keys,
                        const DeviceKeyLookup& devices);
   void sum_up();

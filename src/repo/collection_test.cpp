@@ -129,6 +129,22 @@ TEST_F(CollectionRecords, a_record_that_is_missing_or_does_not_follow_is_an_alar
   EXPECT_EQ(refresh().error().code, Code::alarm);
 }
 
+TEST_F(CollectionRecords, as_large_as_they_are_written_can_be_read) {
+  CollectionRecord r = record(1);
+  r.condemned.clear();
+  r.heads.clear();
+  for (std::uint32_t i = 0; i < kCollectionNamesWritten; ++i) {
+    ObjectHash hash;
+    for (std::size_t b = 0; b < 4; ++b) hash.bytes[b] = static_cast<std::byte>(i >> (24 - 8 * b));
+    r.condemned.push_back(hash);
+    r.heads.push_back({repository.device, i + 1});
+  }
+  r.retired = r.condemned;
+  const auto back = opened(sealed(r), 1);
+  ASSERT_TRUE(back) << back.error().what;
+  EXPECT_EQ(back->heads.size(), kCollectionNamesWritten);
+}
+
 TEST_F(CollectionRecords, one_bit_anywhere_is_found) {
   const Bytes object = sealed(record(1));
   for (std::size_t i = 0; i < object.size(); i += 3) {

@@ -49,6 +49,8 @@ struct HeadName {
   enum class Kind : std::uint8_t { head, open, generation, dropped } kind;
   DeviceId device;
   std::uint64_t number;
+  // The session has an outcome: a head, an abandoned record, or a stub of one that was removed.
+  [[nodiscard]] bool decides() const { return kind == Kind::head || kind == Kind::dropped; }
 };
 Result<HeadName> parse_head_name(std::string_view name);
 

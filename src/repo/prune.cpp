@@ -4,9 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <unordered_set>
 
-#include "crypto/hash.h"
 #include "repo/chunk_set.h"
 #include "repo/chunk_writer.h"
 
@@ -14,27 +15,23 @@ namespace holdfast {
 
 namespace {
 
-constexpr std::uint64_t kObjectMax = 64U << 20;
 constexpr int kTriesMax = 5;             // against other pruners
 constexpr std::size_t kRecordLists = 8;  // of older collections, before they become one
-
-using Chosen = std::set<ObjectHash>;
 
 // ---- what a repository looks like to a collection
 
 // Sessions with .open and without an outcome.
 Result<std::vector<HeadRef>> list_undecided(const RepositoryParts& parts) {
   std::set<HeadRef> open, decided;
-  HF_TRY(list_at_most(
-      parts.store, "heads/", parts.list_limits.heads, [&](const ObjectInfo& info) -> Result<> {
-        const auto name = parse_head_name(info.name);
-        if (!name) return {};
-        const HeadRef ref{name->device, name->number};
-        if (name->kind == HeadName::Kind::open) open.insert(ref);
-        if (name->kind == HeadName::Kind::head || name->kind == HeadName::Kind::dropped)
-          decided.insert(ref);
-        return {};
-      }));
+  HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto name = parse_head_name(info.name);
+                        if (!name) return {};
+                        const HeadRef ref{name->device, name->number};
+                        if (name->kind == HeadName::Kind::open) open.insert(ref);
+                        if (name->decides()) decided.insert(ref);
+                        return {};
+                      }));
   std::vector<HeadRef> out;
   std::ranges::set_difference(open, decided, std::back_inserter(out));
   return out;
@@ -95,12 +92,16 @@ std::unexpected<Error> lost_chunk(const ChunkId& id) {
 
 // Copies count only in packs that the store lists with their full size.
 Result<> refuse_lost_packs(Repository& repository, const Stop& stop) {
-  HF_ASSIGN(const PackListing listing, repository.list_packs(stop, [](const ObjectInfo&) {}));
-  for (std::size_t i = 0; i < listing.packs.size(); ++i)
-    if (listing.sizes[i] != listing.packs[i].size)
-      HF_TRY(refuse_damage({fmt::format("pack {}: the store does not list it, or it was cut off",
-                                        listing.packs[i].pack.hex())}));
-  return {};
+  HF_ASSIGN(const auto lost, repository.lost_packs(stop));
+  if (lost.empty()) return {};
+  return refuse_damage(
+      {fmt::format("pack {}: the store does not list it, or it was cut off", lost.front().hex())});
+}
+
+// What goes with a head. The stub stays.
+std::vector<std::string> head_objects(const HeadRef& head) {
+  const std::string name = head_name(head.device, head.number);
+  return {name, name + ".open", name + ".gen"};
 }
 
 // ---- the plan
@@ -113,6 +114,7 @@ struct Plan {
   std::vector<PackListRef> retired;
   std::vector<ListedPack> carried;     // of retired lists
   std::vector<std::string> leftovers;  // of collections that are done
+  PrunePlan figures;
 
   [[nodiscard]] bool empty() const {
     return condemned.empty() && repack.empty() && heads.empty() && retired.empty();
@@ -132,12 +134,11 @@ struct PackUse {
 class Planner {
  public:
   Planner(Repository& repository, const PruneOptions& options, PruneProgress& progress,
-          const Stop& stop, PruneReport& report)
+          const Stop& stop)
       : repository_(repository),
         options_(options),
         progress_(progress),
         stop_(stop),
-        report_(report),
         seen_(repository.index()) {}
 
   // The listing of packs comes first: what is put after it belongs to sessions or pruners that are
@@ -208,30 +209,30 @@ class Planner {
     double used = 0, unused = 0;
     for (std::size_t i = 0; i < packs_.size(); ++i) {
       const auto size = static_cast<double>(packs_[i].size);
-      ++report_.packs;
-      report_.bytes += packs_[i].size;
+      ++plan_.figures.packs;
+      plan_.figures.bytes += packs_[i].size;
       // Nothing is known of a pack whose records are not in a segment.
       if (repository_.collections().doomed(packs_[i].pack) || use_[i].total == 0) continue;
       if (use_[i].used == 0) {
         plan_.condemned.push_back(packs_[i].pack);
-        ++report_.packs_unused;
-        report_.bytes_unused += packs_[i].size;
+        ++plan_.figures.packs_unused;
+        plan_.figures.bytes_unused += packs_[i].size;
         continue;
       }
       used += size * (1 - use_[i].unused_share());
       unused += size * use_[i].unused_share();
       if (use_[i].used < use_[i].total) partly.push_back(i);
     }
-    report_.unused_bytes = report_.bytes_unused + static_cast<std::uint64_t>(unused);
+    plan_.figures.unused_bytes = plan_.figures.bytes_unused + static_cast<std::uint64_t>(unused);
     std::ranges::sort(partly, std::greater(), [&](std::size_t i) {
       return std::pair(use_[i].unused_share(), packs_[i].pack);
     });
     for (const std::size_t i : partly) {
       if (unused <= options_.unused_max * used) break;
-      if (report_.bytes_repacked + packs_[i].size > options_.repack_max) continue;
+      if (plan_.figures.bytes_repacked + packs_[i].size > options_.repack_max) continue;
       plan_.repack.push_back(packs_[i]);
-      ++report_.packs_repacked;
-      report_.bytes_repacked += packs_[i].size;
+      ++plan_.figures.packs_repacked;
+      plan_.figures.bytes_repacked += packs_[i].size;
       unused -= static_cast<double>(packs_[i].size) * use_[i].unused_share();
     }
   }
@@ -248,8 +249,8 @@ class Planner {
         plan_.leftovers.push_back(info.name);
       } else if (all_decided && !repository_.collections().doomed(*name)) {
         plan_.condemned.push_back(*name);
-        ++report_.strays;
-        report_.stray_bytes += info.size;
+        ++plan_.figures.strays;
+        plan_.figures.stray_bytes += info.size;
       }
     }
   }
@@ -268,10 +269,9 @@ class Planner {
       if (s.number == newest[s.device]) continue;  // what other devices remember of it
       if (!named.contains(ref)) {
         plan_.heads.push_back(ref);
-        ++report_.snapshots_removed;
+        ++plan_.figures.snapshots_removed;
       } else if (ended(ref)) {
-        for (const char* suffix : {"", ".open", ".gen"})
-          plan_.leftovers.push_back(head_name(ref.device, ref.number) + suffix);
+        for (std::string& name : head_objects(ref)) plan_.leftovers.push_back(std::move(name));
       }
     }
     std::ranges::sort(plan_.heads);
@@ -335,7 +335,6 @@ class Planner {
   const PruneOptions& options_;
   PruneProgress& progress_;
   const Stop& stop_;
-  PruneReport& report_;
   HeadList heads_;
   ChunkSet seen_;
   std::vector<IndexedPack> packs_;
@@ -347,7 +346,8 @@ class Planner {
 
 class Repacker {
  public:
-  Repacker(Repository& repository, const Chosen& avoid, PruneProgress& progress, const Stop& stop)
+  Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash> avoid,
+           PruneProgress& progress, const Stop& stop)
       : repository_(repository),
         progress_(progress),
         stop_(stop),
@@ -360,7 +360,7 @@ class Repacker {
                  .index = repository.index(),
                  // They count when the record that lists them stands, and not before.
                  .stored = [](const PackTable&) -> Result<> { return {}; },
-                 .distrusted = {avoid.begin(), avoid.end()}},
+                 .distrusted = std::move(avoid)},
                 Compression::balanced),
         data_(writer_, ObjectType::data_pack),
         tree_(writer_, ObjectType::tree_pack) {}
@@ -393,7 +393,7 @@ class Repacker {
 
  private:
   static Result<bool> given_up(Error error) {
-    if (error.code == Code::corrupt || error.code == Code::not_found) return false;
+    if (is_damage(error)) return false;
     return std::unexpected(std::move(error));
   }
 
@@ -464,7 +464,7 @@ class Prune {
       const std::uint64_t before = repository_.collections().state();
       Result<T> seen = look();
       if (seen || tries == kTriesMax) return seen;
-      if (seen.error().code != Code::corrupt && seen.error().code != Code::not_found) return seen;
+      if (!is_damage(seen.error())) return seen;
       HF_TRY(repository_.refresh_collections());
       if (repository_.collections().state() == before) return seen;
     }
@@ -483,30 +483,19 @@ class Prune {
 
   // False: another pruner was first.
   Result<bool> collect() {
-    PruneReport begin;
-    begin.packs_deleted = report_.packs_deleted;
-    begin.bytes_freed = report_.bytes_freed;
-    begin.packs_rescued = report_.packs_rescued;
-    begin.finished = report_.finished;
-    begin.sessions_given_up = report_.sessions_given_up;
-    const std::vector<OpenSession> waiting = report_.waiting;
     std::optional<Planner> planner;
     HF_ASSIGN(Plan plan, steady<Plan>([&] {
-                report_ = begin;
-                planner.emplace(repository_, options_, progress_, stop_, report_);
+                planner.emplace(repository_, options_, progress_, stop_);
                 return planner->plan();
               }));
+    report_.plan = plan.figures;
     if (options_.dry_run) return true;
     HF_TRY(remove_objects(plan.leftovers));
-    if (plan.empty()) {
-      report_.waiting = waiting;
-      return true;
-    }
+    if (plan.empty()) return true;
     HF_TRY(repack(*planner, plan));
     HF_ASSIGN(const bool first, condemn(plan));
-    if (!first) return false;
-    HF_TRY(finish_all());
-    return true;
+    if (first) HF_TRY(finish_all());
+    return first;
   }
 
   // Packs that could be written again go to the condemned ones, the new packs to what is carried.
@@ -514,11 +503,11 @@ class Prune {
     if (plan.repack.empty()) return {};
     progress_.phase = PruneProgress::Phase::repack;
     progress_.done = 0;
-    progress_.total = report_.bytes_repacked;
+    progress_.total = plan.figures.bytes_repacked;
     HF_ASSIGN(UsedPlaces places, planner.used_places(plan.repack));
-    Chosen avoid(plan.condemned.begin(), plan.condemned.end());
+    std::unordered_set<ObjectHash, IdHash> avoid(plan.condemned.begin(), plan.condemned.end());
     for (const IndexedPack& pack : plan.repack) avoid.insert(pack.pack);
-    Repacker repacker(repository_, avoid, progress_, stop_);
+    Repacker repacker(repository_, std::move(avoid), progress_, stop_);
     for (const IndexedPack& pack : plan.repack) {
       HF_ASSIGN(const bool done, repacker.add(pack, std::move(places[pack.pack])));
       if (done)
@@ -527,48 +516,11 @@ class Prune {
         report_.left.push_back(pack.pack.hex());
     }
     HF_ASSIGN(const auto written, repacker.finish());
-    report_.bytes_written = repacker.bytes_written();
+    report_.bytes_written += repacker.bytes_written();
     for (const IndexedPack& pack : written)
       plan.carried.push_back({pack.pack, pack.type, pack.size});
     std::ranges::sort(plan.condemned);
-    return check_stored(written);
-  }
-
-  Result<> check_stored(const std::vector<IndexedPack>& packs) {
-    std::map<ObjectHash, std::uint64_t> wanted;
-    for (const IndexedPack& pack : packs) wanted.emplace(pack.pack, pack.size);
-    HF_TRY(list_at_most(parts_.store, "packs/", parts_.list_limits.packs,
-                        [&](const ObjectInfo& info) -> Result<> {
-                          const auto name = parse_pack_name(info.name);
-                          if (name && wanted.contains(*name) && wanted[*name] == info.size)
-                            wanted.erase(*name);
-                          return {};
-                        }));
-    if (wanted.empty()) return {};
-    return fail(Code::corrupt,
-                fmt::format("pack {}: the store took it and does not list it. Nothing was removed: "
-                            "the store cannot be relied on",
-                            wanted.begin()->first.hex()));
-  }
-
-  Result<std::vector<PackListRef>> put_lists(std::vector<ListedPack> packs) {
-    std::ranges::sort(packs, {}, &ListedPack::pack);
-    const auto doubled = std::ranges::unique(packs, {}, &ListedPack::pack);
-    packs.erase(doubled.begin(), doubled.end());
-    std::vector<PackListRef> refs;
-    for (std::size_t from = 0; from < packs.size(); from += kListPacksMax) {
-      std::vector<ListedPack> part(packs.begin() + static_cast<std::ptrdiff_t>(from),
-                                   packs.begin() + static_cast<std::ptrdiff_t>(std::min(
-                                                       packs.size(), from + kListPacksMax)));
-      const std::uint64_t count = part.size();
-      const Bytes object = seal_box(parts_.keys, ObjectType::pack_list, "",
-                                    encode_pack_list(std::move(part)), parts_.random);
-      const ObjectHash name = ObjectHash::from(sha256(object).span());
-      HF_TRY(parts_.store.put(list_name(name), object));
-      HF_TRY(check_there(parts_.store, list_name(name), object));
-      refs.push_back({name, count});
-    }
-    return refs;
+    return check_listed(parts_, written);
   }
 
   // What does not fit into one record is left to the next run.
@@ -578,10 +530,15 @@ class Prune {
     record.number = plan.newest + 1;
     if (plan.newest > 0) record.before = repository_.collections().record(plan.newest).object;
     record.condemned = std::move(plan.condemned);
-    if (record.condemned.size() > kCollectionNamesMax) record.condemned.resize(kCollectionNamesMax);
-    HF_ASSIGN(record.lists, put_lists(std::move(plan.carried)));
     for (const PackListRef& ref : plan.retired) record.retired.push_back(ref.name);
     record.heads = std::move(plan.heads);
+    const auto shorten = [](auto& names) {
+      if (names.size() > kCollectionNamesWritten) names.resize(kCollectionNamesWritten);
+    };
+    shorten(record.condemned);
+    shorten(record.retired);
+    shorten(record.heads);
+    HF_ASSIGN(record.lists, put_pack_lists(parts_, std::move(plan.carried)));
     const Bytes object = seal_collection(record, parts_.keys, parts_.signer, parts_.random);
     auto put = parts_.store.put(collection_name(record.number), object);
     if (!put && put.error().code == Code::conflict) return false;
@@ -619,7 +576,8 @@ class Prune {
     for (const HeadRef& ref : undecided) {
       HF_ASSIGN(const bool saw, saw_collection(ref, number));
       if (saw) continue;
-      const OpenSession session{ref, started(ref)};
+      HF_ASSIGN(const Time begun, started(ref));
+      const OpenSession session{ref, begun};
       const bool cut_short = ref.device == parts_.device;  // this home's lock is held
       const std::int64_t age = parts_.clock.now().ns - session.started.ns;
       if (!cut_short && age < options_.give_up_after_ns) {
@@ -631,27 +589,19 @@ class Prune {
     return waiting;
   }
 
+  // One that is missing or damaged is older than everything.
   Result<bool> saw_collection(const HeadRef& ref, std::uint64_t number) {
-    const std::string name = head_name(ref.device, ref.number) + ".gen";
-    auto object = parts_.store.get(name, kObjectMax);
-    if (!object && object.error().code == Code::not_found) return false;
-    if (!object && object.error().code != Code::corrupt)
-      return wrap(std::move(object).error(), name);
-    if (!object) return false;
-    const auto content = open_box(parts_.keys, ObjectType::session_generation, name, *object);
-    if (!content) return false;  // damaged: older than everything
-    const auto record = parse_session_generation(*content);
-    return record && record->generation >= number;
+    const auto record = read_session_record(parts_, ref, HeadName::Kind::generation);
+    if (record) return record->generation >= number;
+    if (is_damage(record.error())) return false;
+    return std::unexpected(record.error());
   }
 
-  Time started(const HeadRef& ref) {
-    const std::string name = head_name(ref.device, ref.number) + ".open";
-    const auto object = parts_.store.get(name, kObjectMax);
-    if (!object) return {};
-    const auto content = open_box(parts_.keys, ObjectType::session_open, name, *object);
-    if (!content) return {};
-    const auto record = parse_session_open(*content);
-    return record ? record->started : Time{};
+  Result<Time> started(const HeadRef& ref) {
+    const auto record = read_session_record(parts_, ref, HeadName::Kind::open);
+    if (record) return record->started;
+    if (is_damage(record.error())) return Time{};
+    return std::unexpected(record.error());
   }
 
   Result<> give_up(const HeadRef& ref, std::uint64_t number) {
@@ -688,13 +638,16 @@ class Prune {
           if (std::ranges::binary_search(record.retired, ref.name)) used.insert(ref.name);
       }
     ChunkSet seen(repository_.index());
-    HF_TRY(mark(repository_, roots, seen, progress_, stop_, [&](const ChunkId& id) -> Result<> {
-      if (repository_.index().contains(id)) return {};
-      const auto place = repository_.index().find(id);
-      if (!place) return lost_chunk(id);
-      used.insert(place->pack);
-      return {};
-    }));
+    auto marked =
+        mark(repository_, roots, seen, progress_, stop_, [&](const ChunkId& id) -> Result<> {
+          if (repository_.index().contains(id)) return {};
+          const auto place = repository_.index().find(id);
+          if (!place) return lost_chunk(id);
+          used.insert(place->pack);
+          return {};
+        });
+    repository_.index().set_condemned(repository_.collections().condemned());
+    HF_TRY(std::move(marked));
     return CollectionDone{.by = parts_.device,
                           .number = number,
                           .collection = record.object,
@@ -717,8 +670,7 @@ class Prune {
     for (const ObjectHash& list : record.retired)
       if (unused(list)) names.push_back(list_name(list));
     for (const HeadRef& head : record.heads)
-      for (const char* suffix : {"", ".open", ".gen"})
-        names.push_back(head_name(head.device, head.number) + suffix);
+      for (std::string& name : head_objects(head)) names.push_back(std::move(name));
     return remove_objects(names);
   }
 

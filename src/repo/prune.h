@@ -26,14 +26,19 @@ struct OpenSession {
   Time started;  // as its device's clock said
 };
 
-struct PruneReport {
+// What the last plan found and chose.
+struct PrunePlan {
   std::uint64_t packs = 0, bytes = 0;                    // that counted before
   std::uint64_t unused_bytes = 0;                        // estimated by the number of chunks
   std::uint64_t packs_unused = 0, bytes_unused = 0;      // without any used chunk
   std::uint64_t strays = 0, stray_bytes = 0;             // that no snapshot lists
   std::uint64_t packs_repacked = 0, bytes_repacked = 0;  // read to be written again
-  std::uint64_t bytes_written = 0;
   std::uint64_t snapshots_removed = 0;
+};
+
+struct PruneReport {
+  PrunePlan plan;
+  std::uint64_t bytes_written = 0;
   std::uint64_t packs_deleted = 0, bytes_freed = 0;  // of all collections that ended in this run
   std::uint64_t packs_rescued = 0;                   // condemned, and then found in use
   std::uint64_t finished = 0;                        // collections that ended in this run

@@ -238,11 +238,6 @@ Result<> check_known(const KnownHeads& known, const HeadSequences& heads) {
   return {};
 }
 
-// What is there or not there for good. Others (no answer, no right) may be other next time.
-bool is_damage(const Error& error) {
-  return error.code == Code::corrupt || error.code == Code::not_found;
-}
-
 struct HeadNames {
   std::vector<HeadRef> heads, stubs;
 };
@@ -293,10 +288,8 @@ Result<HeadList> Repository::read_heads() {
   HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged));
   HeadSequences sequences;
   for (const HeadRef& ref : names.heads) HF_TRY(read_head(ref, stubs, list, sequences));
-  for (auto& [ref, stub] : stubs) {
+  for (const auto& [ref, stub] : stubs)  // of heads that were removed
     sequences.add({ref, stub.head, stub.previous_number, stub.previous});
-    list.removed.push_back(std::move(stub));
-  }
   for (auto* snapshots : {&list.snapshots, &list.dropped})
     std::ranges::sort(*snapshots, {},
                       [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
@@ -389,18 +382,20 @@ Result<> Repository::refresh_for_reading(std::vector<std::string>& damaged) {
 
 Result<> Repository::refresh_collections() {
   constexpr int looks = 3;  // as for heads()
-  for (int look = 1;; ++look) {
-    auto read = collections_.refresh(parts_.store, parts_.keys, parts_.devices);
-    if (read) break;
-    if (read.error().code != Code::alarm || look == looks) return read;
+  Result<> read;
+  for (int look = 1; look <= looks; ++look) {
+    read = collections_.refresh(parts_.store, parts_.keys, parts_.devices);
+    if (read || read.error().code != Code::alarm) break;
   }
-  HF_TRY(check_known_collections());
+  if (collections_applied_ == collections_.state()) return read;
+  if (read) HF_TRY(check_known_collections());
   std::vector<ObjectHash> gone;
   for (const IndexedPack& pack : index_->packs())
     if (collections_.gone(pack.pack)) gone.push_back(pack.pack);
   if (!gone.empty()) HF_TRY(index_->remove_packs(gone));
   index_->set_condemned(collections_.condemned());
-  return {};
+  if (read) collections_applied_ = collections_.state();
+  return read;
 }
 
 Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
@@ -580,12 +575,17 @@ Result<PackListing> Repository::list_packs(const Stop& stop,
   return out;
 }
 
+Result<std::vector<ObjectHash>> Repository::lost_packs(const Stop& stop) {
+  HF_ASSIGN(const PackListing listing, list_packs(stop, [](const ObjectInfo&) {}));
+  std::vector<ObjectHash> lost;
+  for (std::size_t i = 0; i < listing.packs.size(); ++i)
+    if (listing.sizes[i] != listing.packs[i].size) lost.push_back(listing.packs[i].pack);
+  return lost;
+}
+
 // A cache that names packs that are gone would let new snapshots rest on nothing.
 Result<> Repository::forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings) {
-  HF_ASSIGN(const PackListing listing, list_packs(stop, [](const ObjectInfo&) {}));
-  std::vector<ObjectHash> gone;
-  for (std::size_t i = 0; i < listing.packs.size(); ++i)
-    if (listing.sizes[i] != listing.packs[i].size) gone.push_back(listing.packs[i].pack);
+  HF_ASSIGN(const auto gone, lost_packs(stop));
   if (gone.empty()) return {};
   warnings.push_back(fmt::format(
       "{} packs of earlier snapshots are missing in the store or cut off, such as {}: what was in "
@@ -650,6 +650,57 @@ Result<> check_there(ObjectStore& store, const std::string& name, ByteSpan objec
                                          name));
 }
 
+Result<> check_listed(const RepositoryParts& parts, std::span<const IndexedPack> packs) {
+  std::unordered_map<ObjectHash, std::uint64_t, IdHash> wanted;
+  for (const IndexedPack& pack : packs) wanted.emplace(pack.pack, pack.size);
+  if (wanted.empty()) return {};
+  HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        const auto name = parse_pack_name(info.name);
+                        if (!name) return {};
+                        const auto found = wanted.find(*name);
+                        if (found != wanted.end() && found->second == info.size)
+                          wanted.erase(found);
+                        return {};
+                      }));
+  if (wanted.empty()) return {};
+  return fail(Code::corrupt,
+              fmt::format("pack {}: the store took it and does not list it, or with another size; "
+                          "{} such packs. The store cannot be relied on, and nothing more was done",
+                          wanted.begin()->first.hex(), wanted.size()));
+}
+
+Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
+                                                std::vector<ListedPack> packs) {
+  std::ranges::sort(packs, {}, &ListedPack::pack);
+  const auto doubled = std::ranges::unique(packs, {}, &ListedPack::pack);
+  packs.erase(doubled.begin(), doubled.end());
+  std::vector<PackListRef> refs;
+  for (std::size_t from = 0; from < packs.size(); from += kListPacksMax) {
+    const auto part = std::span(packs).subspan(from, std::min(packs.size() - from, kListPacksMax));
+    const Bytes object = seal_box(parts.keys, ObjectType::pack_list, "",
+                                  encode_pack_list({part.begin(), part.end()}), parts.random);
+    const ObjectHash name = ObjectHash::from(sha256(object).span());
+    HF_TRY(parts.store.put(list_name(name), object));
+    HF_TRY(check_there(parts.store, list_name(name), object));
+    refs.push_back({name, part.size()});
+  }
+  return refs;
+}
+
+Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,
+                                          HeadName::Kind kind) {
+  const bool open = kind == HeadName::Kind::open;
+  const std::string name = head_name(session.device, session.number) + (open ? ".open" : ".gen");
+  HF_ASSIGN(const Bytes object, parts.store.get(name, kHeadObjectMax));
+  const ObjectType type = open ? ObjectType::session_open : ObjectType::session_generation;
+  HF_ASSIGN(const Bytes content, open_box(parts.keys, type, name, object));
+  HF_ASSIGN(const SessionRecord record,
+            open ? parse_session_open(content) : parse_session_generation(content));
+  if (record.device == session.device && record.number == session.number) return record;
+  return fail(Code::corrupt, fmt::format("{}: is the record of another session", name));
+}
+
 Session::Session(Repository& repository, std::unique_ptr<LocalLock> lock)
     : repository_(repository), lock_(std::move(lock)) {}
 
@@ -701,10 +752,9 @@ Result<> Session::find_newest(const HeadList& heads) {
                       [&](const ObjectInfo& info) -> Result<> {
                         const auto parsed = parse_head_name(info.name);
                         if (!parsed) return {};
-                        const bool head = parsed->kind == HeadName::Kind::head;
-                        if (head || parsed->kind == HeadName::Kind::dropped)
-                          decided_ = std::max(decided_, parsed->number);
-                        if (head && parsed->number > (newest_ ? newest_->number : 0))
+                        if (parsed->decides()) decided_ = std::max(decided_, parsed->number);
+                        if (parsed->kind == HeadName::Kind::head &&
+                            parsed->number > (newest_ ? newest_->number : 0))
                           later.insert(parsed->number);
                         return {};
                       }));
@@ -737,9 +787,8 @@ Result<> Session::put_open_record() {
   auto put = parts.store.put(name, object);
   if (put) return check_there(parts.store, name, object);
   if (put.error().code != Code::conflict) return put;
-  HF_ASSIGN(const Bytes there, parts.store.get(name, kHeadObjectMax));
-  HF_ASSIGN(const Bytes content, open_box(parts.keys, ObjectType::session_open, name, there));
-  HF_ASSIGN(const SessionRecord other, parse_session_open(content));
+  HF_ASSIGN(const SessionRecord other,
+            read_session_record(parts, {record_.device, record_.number}, HeadName::Kind::open));
   if (other.nonce != record_.nonce)
     return copied_home(
         fmt::format("session {} of this device was begun with another nonce", record_.number));
@@ -795,21 +844,10 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
                                  std::vector<std::string>& warnings) {
   const RepositoryParts& parts = repository_.parts();
   packs.insert(packs.end(), earlier_.begin(), earlier_.end());
-  std::ranges::sort(packs, {}, &IndexedPack::pack);
-  const auto doubled = std::ranges::unique(packs, {}, &IndexedPack::pack);
-  packs.erase(doubled.begin(), doubled.end());
-  for (std::size_t from = 0; from < packs.size(); from += kListPacksMax) {
-    std::vector<ListedPack> listed;
-    for (std::size_t i = from; i < std::min(packs.size(), from + kListPacksMax); ++i)
-      listed.push_back({packs[i].pack, packs[i].type, packs[i].size});
-    const std::uint64_t count = listed.size();
-    const Bytes object = seal_box(parts.keys, ObjectType::pack_list, "",
-                                  encode_pack_list(std::move(listed)), parts.random);
-    const ObjectHash name = ObjectHash::from(sha256(object).span());
-    HF_TRY(parts.store.put(list_name(name), object));
-    HF_TRY(check_there(parts.store, list_name(name), object));
-    snapshot.lists.push_back({name, count});
-  }
+  std::vector<ListedPack> listed;
+  listed.reserve(packs.size());
+  for (const IndexedPack& pack : packs) listed.push_back({pack.pack, pack.type, pack.size});
+  HF_ASSIGN(snapshot.lists, put_pack_lists(parts, std::move(listed)));
   snapshot.device = record_.device;
   snapshot.number = record_.number;
   if (newest_) {
@@ -820,7 +858,7 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   snapshot.epoch = parts.keys.newest;
   snapshot.chain_position = parts.chain_position;
   snapshot.chain_hash = parts.chain_hash;
-  HF_TRY(check_stored(packs));
+  HF_TRY(check_listed(parts, packs));
   const SealedHead head = seal_head(snapshot, parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(head_name(snapshot.device, snapshot.number), head.object);
   if (!put && put.error().code == Code::conflict) {
@@ -851,34 +889,11 @@ Result<bool> Session::ended_by_itself() {
   return head && head->session_nonce == record_.nonce;
 }
 
-// A store that said that a pack was put, and does not have it, is found out before the snapshot is
-// reported.
 Result<> Session::still_wanted() {
   HF_ASSIGN(const auto given_up, abandoned(record_.number));
   if (!given_up) return {};
   return fail(Code::conflict, fmt::format("{} by device {} ({}); it begins again", kGivenUp,
                                           given_up->by.hex(), escaped(given_up->reason)));
-}
-
-Result<> Session::check_stored(const std::vector<IndexedPack>& packs) {
-  const RepositoryParts& parts = repository_.parts();
-  std::unordered_map<ObjectHash, std::uint64_t, IdHash> wanted;
-  for (const IndexedPack& pack : packs) wanted.emplace(pack.pack, pack.size);
-  if (wanted.empty()) return {};
-  HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        const auto name = parse_pack_name(info.name);
-                        if (!name) return {};
-                        const auto found = wanted.find(*name);
-                        if (found != wanted.end() && found->second == info.size)
-                          wanted.erase(found);
-                        return {};
-                      }));
-  if (wanted.empty()) return {};
-  return fail(Code::corrupt,
-              fmt::format("pack {}: the store took it and does not list it, or with another size; "
-                          "{} such packs. The snapshot was not made: the store cannot be relied on",
-                          wanted.begin()->first.hex(), wanted.size()));
 }
 
 // What is lost here is found again by the next run: the head's nonce tells that it is this home's.

@@ -40,11 +40,11 @@ struct RepositoryParts {
   ListLimits list_limits;
 };
 
+struct HeadSequences;  // private to repository.cpp
 struct HeadList {
   std::vector<Snapshot> snapshots;   // by end time, then device and number
   std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
   std::vector<Snapshot> dropped;     // that stand still, and do not count any more
-  std::vector<Dropped> removed;      // of which only the stub is there
   std::uint64_t collections = 0;     // Collections::state() before they were read
 };
 
@@ -98,6 +98,8 @@ class Repository {
   // `other` is called for what the store lists and the index does not have.
   Result<PackListing> list_packs(const Stop& stop,
                                  const std::function<void(const ObjectInfo&)>& other);
+  // Packs of the index that the store does not list with their size.
+  Result<std::vector<ObjectHash>> lost_packs(const Stop& stop);
   // Packs that nothing may be deduplicated against: those of other devices of which a random sample
   // did not hold what their tables say, and those that a check found damaged. Packs that the store
   // does not list any more are forgotten. `warnings` names all of that.
@@ -114,7 +116,7 @@ class Repository {
   explicit Repository(RepositoryParts parts);
   Result<HeadList> read_heads();
   Result<> read_head(const HeadRef& ref, std::map<HeadRef, Dropped>& stubs, HeadList& list,
-                     struct HeadSequences& sequences);
+                     HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
@@ -131,15 +133,28 @@ class Repository {
   std::unique_ptr<ChunkReader> reader_;
   std::unique_ptr<ChunkNodeSource> nodes_;
   Collections collections_;
+  std::optional<std::uint64_t> collections_applied_;  // state() that the index knows of
 };
 
 // How Session::commit's Code::conflict begins: a collection did not wait for this session. All of
 // it is to be done again, in a new one.
 inline constexpr std::string_view kGivenUp = "this backup was given up";
 
+// What is there or not there for good. Others (no answer, no right) may be other next time.
+inline bool is_damage(const Error& error) {
+  return error.code == Code::corrupt || error.code == Code::not_found;
+}
 // Everything rests on what was put being there: asked of the store a second time. Code::corrupt
 // when it is not.
 Result<> check_there(ObjectStore& store, const std::string& name, ByteSpan object);
+// The same of packs, by one listing.
+Result<> check_listed(const RepositoryParts& parts, std::span<const IndexedPack> packs);
+// Puts as many lists as these packs need, each pack named once.
+Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
+                                                std::vector<ListedPack> packs);
+// A session's .open or .gen. Code::not_found; Code::corrupt: damaged, or of another session.
+Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,
+                                          HeadName::Kind kind);
 
 // In a home's state: held by what writes, a backup or a prune.
 inline constexpr std::string_view kWriterLock = "session.lock";
@@ -174,7 +189,6 @@ class Session {
   Result<> find_newest(const HeadList& heads);
   Result<std::optional<Abandoned>> abandoned(std::uint64_t number);
   Result<bool> ended_by_itself();
-  Result<> check_stored(const std::vector<IndexedPack>& packs);
   Result<> put_open_record();
   Result<> put_generation_record();
   Result<> load_journal();

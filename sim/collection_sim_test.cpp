@@ -313,13 +313,10 @@ class World {
   }
 
   Result<> collect(Machine& machine, ClientStore& store, SeededRandom& random) {
-    HF_ASSIGN(const auto client, machine.open(store));
     PruneOptions options;
     options.unused_max = random.below(3) == 0 ? 0.3 : 0;
     options.give_up_after_ns = random.below(2) == 0 ? 0 : INT64_MAX;
-    PruneProgress progress;
-    const Stop stop;
-    HF_ASSIGN(const PruneReport report, prune(client->repository(), options, progress, stop));
+    HF_ASSIGN(const PruneReport report, machine.prune(store, options));
     if (report.packs_deleted > 0) ++seen_["prune deletes"];
     if (report.plan.packs_repacked > 0) ++seen_["prune repacks"];
     if (report.packs_rescued > 0) ++seen_["a condemned pack is found used"];

@@ -10,6 +10,7 @@
 
 #include "machine.h"
 #include "repo/check.h"
+#include "store/fault_store.h"
 #include "store/memory_store.h"
 
 namespace holdfast::sim {
@@ -81,6 +82,23 @@ TEST(Engine, ENG_02_a_head_that_is_missing_in_the_middle_or_another_one_is_an_al
   const auto missing = client->repository().heads();
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, Code::alarm);
+}
+
+TEST(Engine, ENG_02_a_collection_that_this_home_saw_and_is_gone_is_an_alarm) {
+  MemoryStore store;
+  Machine machine(3, "m");
+  machine.tree = small_tree(3);
+  ASSERT_TRUE(machine.init(store));
+  const auto first = machine.backup(store);
+  ASSERT_TRUE(machine.backup(store));
+  ASSERT_TRUE(machine.drop(store, *first));
+  ASSERT_TRUE(machine.prune(store, {}));
+  for (const std::string& name : object_names(store, "gc/")) ASSERT_TRUE(store.remove(name));
+  const auto before = names(store);
+  const auto refused = machine.backup(store);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::alarm) << refused.error().what;
+  EXPECT_EQ(names(store), before);
 }
 
 // Made-up names, as many as anybody asks for.
@@ -237,8 +255,19 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
   Machine machine(7, "m");
   machine.tree = small_tree(7);
   ASSERT_TRUE(machine.init(store));
+  const auto dropped = machine.backup(store);
   const auto snapshot = machine.backup(store);
-  ASSERT_TRUE(snapshot);
+  ASSERT_TRUE(dropped && snapshot);
+  // And a session that was given up, a stub, a collection and its end.
+  Machine other(70, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  other.tree = small_tree(70);
+  FaultStore dies(store, {.crash_at_call = 40});
+  ASSERT_FALSE(other.backup(dies));
+  ASSERT_TRUE(machine.drop(store, *dropped));
+  const auto pruned = machine.prune(store, {.give_up_after_ns = 0});
+  ASSERT_TRUE(pruned) << pruned.error().what;
+  ASSERT_EQ(pruned->sessions_given_up, 1U);
   SeededRandom random(7);
   std::set<std::string> classes;
   for (const std::string& name : names(store)) {
@@ -268,7 +297,8 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
     }
     store.overwrite(name, good);
   }
-  EXPECT_EQ(classes.size(), 8U);  // repository, chain, secrets, packs, lists, heads, .open, .gen
+  // repository, chain, secrets, packs, lists, heads, .open, .gen, .dropped, gc, .done
+  EXPECT_EQ(classes.size(), 11U);
 }
 
 TEST(Engine, two_machines_back_up_at_once_into_one_repository) {

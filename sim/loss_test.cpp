@@ -5,7 +5,6 @@
 
 #include "machine.h"
 #include "repo/check.h"
-#include "repo/prune.h"
 #include "store/memory_store.h"
 
 namespace holdfast::sim {
@@ -71,18 +70,6 @@ void add_many(SimTree& tree, const std::string& called) {
 bool is_outcome(std::string_view name) {
   const auto parsed = parse_head_name(name);
   return parsed && parsed->kind == HeadName::Kind::head;
-}
-
-Result<PruneReport> collect(Machine& machine, ObjectStore& store, double unused_max) {
-  const auto client = *machine.open(store);
-  PruneProgress progress;
-  return prune(client->repository(), {.unused_max = unused_max}, progress, Stop());
-}
-
-void drop(Machine& machine, ObjectStore& store, const Snapshot& snapshot) {
-  const auto client = *machine.open(store);
-  const auto heads = *client->repository().heads();
-  ASSERT_TRUE(drop_snapshot(client->repository(), heads, snapshot, "test"));
 }
 
 class Loss : public ::testing::Test {
@@ -257,12 +244,24 @@ TEST_F(Loss, a_damaged_record_of_a_collection_stops_who_writes_and_not_who_reads
   EXPECT_NE(heads->damaged[0].find("gc/0000000000000001"), std::string::npos);
 }
 
+TEST_F(Loss, a_damaged_stub_of_a_snapshot_that_is_gone_is_no_alarm) {
+  const auto first = machine.backup(store);
+  const auto second = machine.backup(store);
+  ASSERT_TRUE(machine.drop(store, *first));
+  ASSERT_TRUE(machine.prune(store, {}));
+  flip(store, dropped_name({first->device, first->number}));
+  const auto heads = (*machine.open(store))->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  EXPECT_EQ(heads->damaged.size(), 1U);
+  expect_restores(machine, store, second, machine.tree);
+}
+
 TEST_F(Loss, behind_a_damaged_record_the_collections_before_it_still_count) {
   const auto first = machine.backup(store);
   machine.tree["d/a"] = {"another", 2, 1000};
   const auto second = machine.backup(store);
-  drop(machine, store, *first);
-  ASSERT_TRUE(collect(machine, store, 0));
+  ASSERT_TRUE(machine.drop(store, *first));
+  ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
   ASSERT_TRUE(store.size(collection_done_name(1)));
   store.overwrite(collection_name(2), as_bytes("x"));
   Machine fresh(79, "fresh");
@@ -314,14 +313,14 @@ TEST_F(Loss, packs_of_a_session_without_a_head_are_no_copies_for_a_collection) {
   const auto first = machine.backup(store);
   machine.tree = {{"d/a", {"a", 1, 1000}}};
   ASSERT_TRUE(machine.backup(store));
-  drop(machine, store, *first);
+  ASSERT_TRUE(machine.drop(store, *first));
   Machine other(78, "other");
   ASSERT_TRUE(other.recover(store, *machine.paper));
   other.tree = {{"d/shared", file}};
   // The other one's backup relies on a pack that is condemned while it runs.
   PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
     if (!is_outcome(name)) return std::nullopt;
-    const auto report = collect(machine, store, 0);
+    const auto report = machine.prune(store, {.unused_max = 0});
     EXPECT_TRUE(report) << report.error().what;
     EXPECT_EQ(report ? report->waiting.size() : 0, 1U);
     return std::nullopt;
@@ -337,7 +336,7 @@ TEST_F(Loss, packs_of_a_session_without_a_head_are_no_copies_for_a_collection) {
   });
   ASSERT_FALSE(machine.backup(dying));
   machine.crash();
-  const auto report = collect(machine, store, 1e9);  // nothing is written again
+  const auto report = machine.prune(store, {.unused_max = 1e9});  // nothing is written again
   ASSERT_TRUE(report) << report.error().what;
   EXPECT_EQ(report->packs_rescued, 1U);
   Machine fresh(79, "fresh");
@@ -378,14 +377,14 @@ TEST_F(Loss, a_home_does_not_collect_while_it_backs_up) {
   bool asked = false;
   PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
     if (!is_outcome(name)) return std::nullopt;
-    const auto report = collect(machine, store, 0);
+    const auto report = machine.prune(store, {.unused_max = 0});
     asked = true;
     EXPECT_TRUE(!report && report.error().code == Code::conflict);
     return std::nullopt;
   });
   ASSERT_TRUE(machine.backup(beside));
   EXPECT_TRUE(asked);
-  EXPECT_TRUE(collect(machine, store, 0));
+  EXPECT_TRUE(machine.prune(store, {.unused_max = 0}));
 }
 
 }  // namespace

@@ -108,6 +108,18 @@ Result<Snapshot> Machine::backup(ObjectStore& store) {
   return *report.snapshot;
 }
 
+Result<> Machine::drop(ObjectStore& store, const Snapshot& snapshot) {
+  HF_ASSIGN(const auto client, open(store));
+  HF_ASSIGN(const HeadList heads, client->repository().heads());
+  return drop_snapshot(client->repository(), heads, snapshot, "sim");
+}
+
+Result<PruneReport> Machine::prune(ObjectStore& store, const PruneOptions& options) {
+  HF_ASSIGN(const auto client, open(store));
+  PruneProgress progress;
+  return holdfast::prune(client->repository(), options, progress, Stop());
+}
+
 std::vector<std::string> object_names(ObjectStore& store, std::string_view prefix) {
   std::vector<std::string> out;
   const auto note = [&](const ObjectInfo& info) -> Result<> {

@@ -10,6 +10,7 @@
 #include "base/seeded_random.h"
 #include "client/client.h"
 #include "repo/backup.h"
+#include "repo/prune.h"
 
 namespace holdfast::sim {
 
@@ -66,6 +67,8 @@ class Machine {
   // The whole command: open, heads, index, session, head. The snapshot is what would be reported to
   // the user.
   Result<Snapshot> backup(ObjectStore& store);
+  Result<> drop(ObjectStore& store, const Snapshot& snapshot);
+  Result<PruneReport> prune(ObjectStore& store, const PruneOptions& options);
   // The process or the machine dies; what was not durable is gone.
   void crash() {
     keys.crash();

@@ -260,7 +260,8 @@ Result<HeadNames> list_heads(const RepositoryParts& parts) {
 // Stubs that hold, by what they drop.
 Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
                                               const std::vector<HeadRef>& names,
-                                              std::vector<std::string>& damaged) {
+                                              std::vector<std::string>& damaged,
+                                              HeadSequences& sequences) {
   std::map<HeadRef, Dropped> stubs;
   for (const HeadRef& ref : names) {
     auto object = parts.store.get(dropped_name(ref), kHeadObjectMax);
@@ -268,10 +269,12 @@ Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
       return wrap(std::move(object).error(), dropped_name(ref));
     auto stub = object ? open_dropped(*object, ref, parts.keys, parts.devices)
                        : std::unexpected(object.error());
-    if (stub)
+    if (stub) {
       stubs.emplace(ref, std::move(*stub));
-    else
-      damaged.push_back(stub.error().what);
+      continue;
+    }
+    damaged.push_back(stub.error().what);
+    sequences.damaged.insert(ref);  // a head that it stood for is not missing
   }
   return stubs;
 }
@@ -285,8 +288,8 @@ Result<HeadList> Repository::read_heads() {
   HF_TRY(refresh_for_reading(list.damaged));
   list.collections = collections_.state();
   HF_ASSIGN(const HeadNames names, list_heads(parts_));
-  HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged));
   HeadSequences sequences;
+  HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged, sequences));
   for (const HeadRef& ref : names.heads) HF_TRY(read_head(ref, stubs, list, sequences));
   for (const auto& [ref, stub] : stubs)  // of heads that were removed
     sequences.add({ref, stub.head, stub.previous_number, stub.previous});

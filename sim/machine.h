@@ -18,6 +18,7 @@ class SimClock : public Clock {
  public:
   Time now() override { return {now_ns += 1'000'000'000}; }
   std::int64_t steady_ns() override { return now_ns += 1000; }
+  void sleep_ns(std::int64_t ns) override { now_ns += ns; }
   std::int64_t now_ns = 1'790'000'000'000'000'000;
 };
 

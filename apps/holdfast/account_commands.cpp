@@ -16,7 +16,7 @@
 #include <sstream>
 
 #include "commands.h"
-#include "store/folder_store.h"
+#include "opened_store.h"
 #include "usage.h"
 
 namespace holdfast {
@@ -126,14 +126,6 @@ Result<ParsedPaperKey> read_paper_key(const std::string& path) {
   return paper;
 }
 
-Result<std::unique_ptr<FolderStore>> make_store(const std::string& path, Random& random) {
-  auto made = FolderStore::create(path, random);
-  if (made) return made;
-  // Something is in it: whether that is a repository is for init to see.
-  if (made.error().code == Code::conflict) return open_store(path, random);
-  return not_damage(std::move(made).error());
-}
-
 // How far the account of a home is.
 enum class AccountStage : std::uint8_t { none, begun, complete };
 
@@ -181,7 +173,7 @@ std::string_view sealed_text(bool sealed) {
 
 struct InitDone {
   InitReport report;
-  std::string path, device_name;
+  std::string place, device_name;
   bool sealed = false;
 };
 
@@ -193,13 +185,13 @@ void report_init(const Context& context, const InitDone& done, const InitCommand
               {"account", report.account.hex()},
               {"repository", report.repository.hex()},
               {"device", report.device.hex()},
-              {"location", escaped(done.path)},
+              {"location", escaped(done.place)},
               {"home_sealed", done.sealed},
               {"new_account", report.new_account},
               {"already_there", report.already}});
   out.message(fmt::format(
       "{} {} in {}", report.already ? "Already a repository of this account:" : "Made repository",
-      report.repository.hex(), escaped(done.path)));
+      report.repository.hex(), escaped(done.place)));
   out.message(sealed_text(done.sealed));
   if (!report.new_account) return;
   out.message(fmt::format("Made account {} with this device, '{}'.", report.account.brief(),
@@ -218,7 +210,7 @@ void report_init(const Context& context, const InitDone& done, const InitCommand
 
 Result<int> run_init(const Context& context, const InitCommand& command) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
-  HF_ASSIGN(const std::string path, repository_path(context, paths));
+  HF_ASSIGN(const std::string place, repository_place(context, paths));
   HF_ASSIGN(const AccountStage stage, account_stage(paths));
   HF_TRY(check_paper_key_option(stage, paths, command.paper_key_out));
   InitOptions options{
@@ -233,37 +225,35 @@ Result<int> run_init(const Context& context, const InitCommand& command) {
   if (stage == AccountStage::none) {
     HF_ASSIGN(options.passphrase, configured_passphrase(context.options.passphrase_file));
   }
-  struct stat st{};
-  const bool was_there = ::stat(path.c_str(), &st) == 0;
-  HF_ASSIGN(const auto store, make_store(path, context.random));
+  HF_ASSIGN(const auto store, OpenedStore::make(context, place, paths));
   HF_ASSIGN(const auto folders, HomeFolders::make(paths));
   const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
-  auto report =
-      init_repository(*store, folders->home(), ask, options, {context.random, context.clock});
+  auto report = init_repository(store->store(), folders->home(), ask, options,
+                                {context.random, context.clock});
   if (!report) {
-    if (!was_there) ::rmdir(path.c_str());  // succeeds only when nothing is in it
-    return wrap(std::move(report).error(), escaped(path));
+    store->unmake();
+    return wrap(std::move(report).error(), escaped(place));
   }
-  HF_TRY(write_first_config(paths, path));
+  HF_TRY(write_first_config(paths, place));
   HF_ASSIGN(const bool sealed, home_is_sealed(folders->home()));
-  report_init(context, {*report, path, options.device_name, sealed}, command);
+  report_init(context, {*report, place, options.device_name, sealed}, command);
   return 0;
 }
 
 Result<int> run_recover(const Context& context, const RecoverCommand& command) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
-  HF_ASSIGN(const std::string path, repository_path(context, paths));
-  HF_ASSIGN(const auto store, open_store(path, context.random));
+  HF_ASSIGN(const std::string place, repository_place(context, paths));
+  HF_ASSIGN(const auto store, OpenedStore::open(context, place, paths));
   HF_ASSIGN(const ParsedPaperKey paper, read_paper_key(command.paper_key_file));
   RecoverOptions options{
       .device_name = command.device_name.empty() ? host_name() : command.device_name,
       .passphrase = std::nullopt};
   HF_ASSIGN(options.passphrase, configured_passphrase(context.options.passphrase_file));
   HF_ASSIGN(const auto folders, HomeFolders::make(paths));
-  auto report =
-      recover_home(*store, folders->home(), paper, options, {context.random, context.clock});
-  if (!report) return wrap(std::move(report).error(), escaped(path));
-  HF_TRY(write_first_config(paths, path));
+  auto report = recover_home(store->store(), folders->home(), paper, options,
+                             {context.random, context.clock});
+  if (!report) return wrap(std::move(report).error(), escaped(place));
+  HF_TRY(write_first_config(paths, place));
   HF_ASSIGN(const bool sealed, home_is_sealed(folders->home()));
   context.out.object({{"message_type", "summary"},
                       {"command", "recover"},
@@ -349,7 +339,7 @@ Result<int> run_status(const Context& context) {
   out.line(
       "Protection   advanced: only this account's devices and its paper key open the backups;");
   out.line("             who runs the storage sees ciphertext, total sizes and times");
-  out.line(fmt::format("Repository   {} in {}", repository, escaped(opened->path())));
+  out.line(fmt::format("Repository   {} in {}", repository, escaped(opened->place())));
   for (const std::string& other : others)
     out.line(fmt::format("             {} is another one of this home", other));
   out.line(sealed ? "Home         sealed: its key opens with a passphrase"
@@ -369,7 +359,7 @@ Result<int> run_status(const Context& context) {
               {"command", "status"},
               {"account", chain.account().hex()},
               {"repository", repository},
-              {"location", escaped(opened->path())},
+              {"location", escaped(opened->place())},
               {"other_repositories", others},
               {"mode", "advanced"},
               {"home_sealed", sealed},

@@ -16,11 +16,11 @@
 #include <span>
 #include <thread>
 
-#include "commands.h"
 #include "fs/beneath.h"
 #include "fs/owners.h"
 #include "fs/stdin_source.h"
 #include "fs/walk.h"
+#include "opened_store.h"
 #include "progress.h"
 #include "repo/backup.h"
 #include "usage.h"
@@ -387,7 +387,8 @@ Result<> wait_for_session(const Context& context, Repository& repository,
       return std::unexpected(with_wait_advice(
           {Code::conflict, fmt::format("{}: {}", kAnotherBackupRuns, lock.error().what)}));
     if (!told) context.out.message("Waiting: " + lock.error().what);
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    constexpr std::int64_t nap_ns = 100'000'000;
+    context.clock.sleep_ns(nap_ns);
   }
 }
 
@@ -448,7 +449,7 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
   HF_ASSIGN(const BackupOptions options, backup_options(command, paths));
   HF_ASSIGN(const std::int64_t wait_ns, parse_duration(command.wait));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
-  if (!command.dry_run) opened->remove_stale_uploads(context);
+  if (!command.dry_run) opened->store().remove_stale_uploads(context.clock.now());
   const std::int64_t deadline_ns = context.clock.steady_ns() + wait_ns;
   int given_up = 0;
   for (;;) {

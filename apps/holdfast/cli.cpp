@@ -74,7 +74,8 @@ std::string_view reason(Code code) {
 
 void add_globals(CLI::App& app, GlobalOptions& g) {
   app.add_option("-r,--repo", g.repository,
-                 "Repository: a folder (else HOLDFAST_REPO, else 'repository' in config.toml)")
+                 "Repository: a folder, s3:https://HOST/BUCKET[/PREFIX] or s3://BUCKET[/PREFIX] "
+                 "(else HOLDFAST_REPO, else 'repository' in config.toml)")
       ->type_name("R");
   app.add_option("--home", g.home,
                  "Folder of holdfast's own files (else HOLDFAST_HOME, else the XDG folders)")
@@ -84,6 +85,14 @@ void add_globals(CLI::App& app, GlobalOptions& g) {
                  "it (else HOLDFAST_PASSPHRASE_FILE, HOLDFAST_PASSPHRASE_COMMAND; to open a home, "
                  "else a prompt)")
       ->type_name("FILE");
+  const auto rate = [&](const char* name, std::uint64_t& value, const char* what) {
+    app.add_option(name, value, what)->type_name("RATE")->transform(CLI::AsSizeValue(false));
+  };
+  rate("--limit-upload", g.limit_upload, "Send at most RATE bytes a second to a bucket (500K, 2M)");
+  rate("--limit-download", g.limit_download, "Receive at most RATE bytes a second from a bucket");
+  app.add_option("--connections", g.connections, "At most N requests to a bucket at once (8)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 64));
   app.add_flag("--json", g.json, "One JSON object a line on standard output");
   app.add_flag("-q,--quiet", g.quiet, "Errors and warnings only");
 }

@@ -10,13 +10,15 @@
 #include "base/world.h"
 #include "home.h"
 #include "output.h"
-#include "store/folder_store.h"
 
 namespace holdfast {
 
 struct GlobalOptions {
   std::string repository, home, passphrase_file;
   bool json = false, quiet = false;
+  // Of a bucket: bytes a second (0: no limit), requests at once.
+  std::uint64_t limit_upload = 0, limit_download = 0;
+  unsigned connections = 8;
 };
 
 // What main() built, for every command.
@@ -31,23 +33,28 @@ struct Context {
 
 inline constexpr std::string_view kVersion = "0.1.0";
 
+class OpenedStore;
+
 // One opened home and repository.
 class OpenRepository {
  public:
   static Result<std::unique_ptr<OpenRepository>> open(const Context& context);
+  ~OpenRepository();
+  OpenRepository(const OpenRepository&) = delete;
+  OpenRepository& operator=(const OpenRepository&) = delete;
   [[nodiscard]] Client& client() { return *client_; }
   [[nodiscard]] Repository& repository() { return client_->repository(); }
-  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const std::string& place() const { return place_; }
   [[nodiscard]] Home home() { return folders_->home(); }
   // Verified heads; damaged ones are warned of. With `index` the index is brought up to date too.
   Result<HeadList> heads(const Context& context, bool index);
-  // What uploads that were killed a day ago or more left in the store.
-  void remove_stale_uploads(const Context& context);
+  OpenedStore& store() { return *store_; }
 
  private:
-  std::string path_;
+  OpenRepository();
+  std::string place_;
   std::unique_ptr<HomeFolders> folders_;
-  std::unique_ptr<FolderStore> store_;
+  std::unique_ptr<OpenedStore> store_;
   std::unique_ptr<Client> client_;
 };
 
@@ -58,13 +65,10 @@ class OpenRepository {
 // another one than the spelling says; Code::not_found when there is no such place.
 Result<std::string> named_path(const std::string& path);
 
-// --repo, HOLDFAST_REPO, config.toml. kUsage when there is none.
-Result<std::string> repository_path(const Context& context, const HomePaths& paths);
-
-// A file that stands where the user named a folder is no damage of a repository.
-std::unexpected<Error> not_damage(Error error);
-// Code::not_found, with what to do, when there is no such folder.
-Result<std::unique_ptr<FolderStore>> open_store(const std::string& path, Random& random);
+// --repo, HOLDFAST_REPO, config.toml: the full path of a folder, or a bucket as it was written.
+// kUsage when there is none.
+Result<std::string> repository_place(const Context& context, const HomePaths& paths);
+[[nodiscard]] bool is_bucket(const std::string& place);
 
 // SNAP or SNAP:PATH.
 struct SnapshotRef {

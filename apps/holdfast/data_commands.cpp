@@ -223,6 +223,7 @@ Result<int> run_restore(const Context& context, const RestoreCommand& command) {
   options.subtree = ref.path;
   options.wanted = choice(std::move(includes), std::move(excludes));
   options.dry_run = command.dry_run;
+  options.workers = std::max(options.workers, repository.parts().store.parallel());
   options.progress = [&](const RestoreProgress& p) {
     files = p.files;
     bytes = p.bytes;

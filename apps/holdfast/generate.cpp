@@ -326,6 +326,15 @@ and \fBrecover\fR seal the home that they make with it.
 \fBHOLDFAST_PASSPHRASE_COMMAND\fR
 Shell command whose first line of output is the passphrase, where there is no such file.
 .TP
+\fBAWS_ACCESS_KEY_ID\fR, \fBAWS_SECRET_ACCESS_KEY\fR, \fBAWS_SESSION_TOKEN\fR
+The keys of a repository in a bucket; the token only for keys that end.
+.TP
+\fBAWS_REGION\fR, \fBAWS_DEFAULT_REGION\fR, \fBAWS_CA_BUNDLE\fR
+The bucket's region, and a file of the certificates to trust instead of the system's; before what \fBconfig.toml\fR says.
+.TP
+\fBhttps_proxy\fR, \fBhttp_proxy\fR, \fBno_proxy\fR
+The proxy that a bucket is reached through, as curl reads them.
+.TP
 \fBHOME\fR, \fBXDG_CONFIG_HOME\fR, \fBXDG_DATA_HOME\fR, \fBXDG_STATE_HOME\fR, \fBXDG_CACHE_HOME\fR
 Where the home is when neither \fB\-\-home\fR nor \fBHOLDFAST_HOME\fR says so; see FILES.
 .TP
@@ -354,6 +363,17 @@ The index. It can be deleted at any time, and is then read from the repository a
 .TP
 \fBrepository\fR (a string)
 The repository, where neither \fB\-\-repo\fR nor \fBHOLDFAST_REPO\fR names one. Written by the first \fBinit\fR or \fBrecover\fR.
+.TP
+\fBs3.region\fR, \fBs3.ca_file\fR (strings)
+As \fBAWS_REGION\fR and \fBAWS_CA_BUNDLE\fR; without either the region is us\-east\-1.
+.TP
+\fBs3.virtual_host\fR (true or false)
+Whether the bucket is part of the host's name (https://BUCKET.HOST/) and not of the path. AWS itself is always reached so.
+.SH BUCKETS
+A repository can lie in a bucket of any service that speaks S3: \fBs3:https://\fIHOST\fR[\fB:\fIPORT\fR]\fB/\fIBUCKET\fR[\fB/\fIPREFIX\fR], or
+\fBs3://\fIBUCKET\fR[\fB/\fIPREFIX\fR] for AWS. The bucket must be there; the keys need the rights to list it, and to get, put and
+delete its objects. \fBinit\fR and \fBrecover\fR race a few puts to see that the service honours a conditional PUT
+(If\-None\-Match); one that does not is refused. What does not answer is asked again, up to eight times with growing pauses.
 .SH JSON
 With \fB\-\-json\fR each line of standard output is one object; its \fBmessage_type\fR says what it is. The last one is the
 \fBsummary\fR or the \fBerror\fR. All of them are described in \fIdocs/json.md\fR.

@@ -141,6 +141,30 @@ Result<std::unique_ptr<HomeFolders>> HomeFolders::make(const HomePaths& paths) {
   return folders;
 }
 
+namespace {
+
+Result<> take_key(Config& config, const std::string& key, const toml::node& value,
+                  const std::string& path) {
+  const std::pair<std::string_view, std::string*> texts[] = {{"repository", &config.repository},
+                                                             {"s3.region", &config.s3_region},
+                                                             {"s3.ca_file", &config.s3_ca_file}};
+  for (const auto& [name, to] : texts) {
+    if (key != name || !value.is_string()) continue;
+    *to = *value.value<std::string>();
+    return {};
+  }
+  if (key == "s3.virtual_host" && value.is_boolean()) {
+    config.s3_virtual_host = *value.value<bool>();
+    return {};
+  }
+  return fail(Code::invalid,
+              fmt::format("{}: unknown key or wrong type: '{}'; known: repository, s3.region, "
+                          "s3.ca_file (strings), s3.virtual_host (true or false)",
+                          path, escaped(key)));
+}
+
+}  // namespace
+
 Result<Config> read_config(const HomePaths& paths) {
   const std::string path = paths.config + "/config.toml";
   struct stat st{};
@@ -151,13 +175,11 @@ Result<Config> read_config(const HomePaths& paths) {
   try {
     const toml::table table = toml::parse_file(path);
     for (const auto& [key, value] : table) {
-      if (key == "repository" && value.is_string()) {
-        config.repository = *value.value<std::string>();
-      } else {
-        return fail(Code::invalid,
-                    fmt::format("{}: unknown key or wrong type: '{}'; known: repository (a string)",
-                                path, escaped(key.str())));
-      }
+      if (key == "s3" && value.is_table())
+        for (const auto& [name, of_s3] : *value.as_table())
+          HF_TRY(take_key(config, fmt::format("s3.{}", name.str()), of_s3, path));
+      else
+        HF_TRY(take_key(config, std::string(key.str()), value, path));
     }
   } catch (const toml::parse_error& error) {
     return fail(Code::invalid,

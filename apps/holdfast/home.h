@@ -35,6 +35,8 @@ class HomeFolders {
 
 struct Config {
   std::string repository;  // "" : none
+  std::string s3_region, s3_ca_file;
+  bool s3_virtual_host = false;
 };
 // config.toml: every key is documented in docs/man; an unknown one is an error that names it.
 Result<Config> read_config(const HomePaths& paths);

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <thread>
 
 #include "cli.h"
 #include "crypto/sign.h"
@@ -27,6 +28,9 @@ class SystemClock : public holdfast::Clock {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
         .count();
+  }
+  void sleep_ns(std::int64_t ns) override {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
   }
 };
 

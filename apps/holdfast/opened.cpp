@@ -8,7 +8,7 @@
 
 #include "commands.h"
 #include "fs/starts.h"
-#include "store/folder_store.h"
+#include "opened_store.h"
 #include "usage.h"
 
 namespace holdfast {
@@ -56,7 +56,9 @@ Result<std::string> named_path(const std::string& path) {
   return clean;
 }
 
-Result<std::string> repository_path(const Context& context, const HomePaths& paths) {
+bool is_bucket(const std::string& place) { return place.starts_with("s3:"); }
+
+Result<std::string> repository_place(const Context& context, const HomePaths& paths) {
   std::string path = context.options.repository;
   if (path.empty()) {
     const char* variable = std::getenv("HOLDFAST_REPO");
@@ -68,39 +70,31 @@ Result<std::string> repository_path(const Context& context, const HomePaths& pat
   }
   if (path.empty())
     return usage(
-        "no repository was named: use --repo FOLDER, HOLDFAST_REPO, or 'repository' in "
-        "config.toml");
+        "no repository was named: use --repo R (a folder, or s3:...), HOLDFAST_REPO, or "
+        "'repository' in config.toml");
+  if (is_bucket(path)) return path;
   if (path.find("://") != std::string::npos)
-    return usage(fmt::format("repository '{}': this version knows folders only", escaped(path)));
+    return usage(
+        fmt::format("repository '{}': this version knows folders, and buckets as "
+                    "s3:https://HOST/BUCKET",
+                    escaped(path)));
   return named_path(path);
 }
 
-std::unexpected<Error> not_damage(Error error) {
-  if (error.code == Code::corrupt) error.code = Code::invalid;
-  return std::unexpected(std::move(error));
-}
-
-Result<std::unique_ptr<FolderStore>> open_store(const std::string& path, Random& random) {
-  auto store = FolderStore::open(path, random);
-  if (store) return store;
-  if (store.error().code != Code::not_found) return not_damage(std::move(store).error());
-  return fail(Code::not_found,
-              fmt::format("{}: there is no such folder; name another one with --repo, or make a "
-                          "repository with 'holdfast init'",
-                          escaped(path)));
-}
+OpenRepository::OpenRepository() = default;
+OpenRepository::~OpenRepository() = default;
 
 Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& context) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
-  HF_ASSIGN(const std::string path, repository_path(context, paths));
+  HF_ASSIGN(const std::string place, repository_place(context, paths));
   std::unique_ptr<OpenRepository> opened(new OpenRepository);
-  opened->path_ = path;
-  HF_ASSIGN(opened->store_, open_store(path, context.random));
+  opened->place_ = place;
+  HF_ASSIGN(opened->store_, OpenedStore::open(context, place, paths));
   HF_ASSIGN(opened->folders_, HomeFolders::open(paths));
   const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
-  auto client = Client::open(*opened->store_, opened->folders_->home(), ask,
+  auto client = Client::open(opened->store_->store(), opened->folders_->home(), ask,
                              {context.random, context.clock}, {});
-  if (!client) return wrap(std::move(client).error(), escaped(path));
+  if (!client) return wrap(std::move(client).error(), escaped(place));
   opened->client_ = std::move(*client);
   return opened;
 }
@@ -110,13 +104,6 @@ Result<bool> home_is_sealed(Home home) {
   const bool sealed = key_file_needs_passphrase(file);
   wipe(file);
   return sealed;
-}
-
-void OpenRepository::remove_stale_uploads(const Context& context) {
-  constexpr std::int64_t day_ns = 24LL * 3600 * 1'000'000'000;
-  // They hinder nobody: the next run tries again.
-  [[maybe_unused]] const auto removed =
-      store_->remove_stale_temporaries({context.clock.now().ns - day_ns});
 }
 
 Result<HeadList> OpenRepository::heads(const Context& context, bool index) {

@@ -25,6 +25,7 @@ class Clock {
   virtual ~Clock() = default;
   virtual Time now() = 0;                // wall clock, UTC
   virtual std::int64_t steady_ns() = 0;  // for progress and rates
+  virtual void sleep_ns(std::int64_t ns) = 0;
 };
 
 class Random {

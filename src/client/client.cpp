@@ -239,7 +239,9 @@ Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& ran
 // Only what an interrupted init of holdfast leaves may be there.
 Result<> check_empty(ObjectStore& store) {
   return store.list("", [](const ObjectInfo& info) -> Result<> {
-    if (info.name.starts_with("chain/") || info.name.starts_with("secrets/")) return {};
+    if (info.name.starts_with("chain/") || info.name.starts_with("secrets/") ||
+        info.name.starts_with("probe/"))
+      return {};
     return fail(
         Code::conflict,
         fmt::format(
@@ -321,7 +323,10 @@ Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassp
   if (there && !has_account)
     return fail(Code::conflict,
                 "a repository is there already; to open it from this home use 'holdfast recover'");
-  if (!there) HF_TRY(check_empty(store));
+  if (!there) {
+    HF_TRY(check_empty(store));
+    HF_TRY(prove_put_if_absent(store, world.random));
+  }
   RepositoryId repository = draw_repository(world.random);
   std::optional<InitAccount> account;
   if (has_account) {
@@ -368,6 +373,8 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
             "this repository ({}) is not where the account's entries are ordered; recover with the "
             "repository {}",
             description.place.repository.hex(), chain.place().repository.hex()));
+  // From now on there is a second device.
+  HF_TRY(prove_put_if_absent(store, world.random));
   HF_ASSIGN(const Recovered recovered,
             recover_device(chain, paper.key, world.random, options.device_name));
   for (const Bytes& entry : recovered.entries) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/parallel.h"
 #include "crypto/hash.h"
 #include "repo/chunk_set.h"
 
@@ -104,12 +105,20 @@ class Check {
     };
     HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads, note));
     HF_TRY(list_at_most(parts.store, "lists/", parts.list_limits.lists, note));
-    for (const std::string& name : names) {
+    std::vector<Result<>> checked;
+    const std::size_t together = parts.store.parallel();
+    for (std::size_t from = 0; from < names.size(); from += together) {
       HF_TRY(stop_.check());
-      auto checked = name.starts_with("lists/") ? check_list(name) : check_session_record(name);
-      if (checked) continue;
-      if (checked.error().code == Code::unavailable) return checked;
-      damage(std::move(checked).error().what);
+      checked.resize(std::min(together, names.size() - from));
+      parallel_for(parts.store.parallel(), checked.size(), [&](std::size_t i) {
+        const std::string& name = names[from + i];
+        checked[i] = name.starts_with("lists/") ? check_list(name) : check_session_record(name);
+      });
+      for (const Result<>& result : checked) {
+        if (result) continue;
+        if (result.error().code == Code::unavailable) return result;
+        damage(result.error().what);
+      }
     }
     return {};
   }
@@ -163,8 +172,9 @@ class Check {
     std::atomic<std::size_t> next{0};
     Result<> result;
     std::vector<std::thread> threads;
-    threads.reserve(options_.workers);
-    for (unsigned i = 0; i < options_.workers; ++i)
+    const unsigned workers = std::max(options_.workers, repository_.parts().store.parallel());
+    threads.reserve(workers);
+    for (unsigned i = 0; i < workers; ++i)
       threads.emplace_back([&] {
         FrameReader frames(repository_.parts().keys);
         for (std::size_t n; (n = next++) < packs.size();)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/parallel.h"
 #include "crypto/purposes.h"
 #include "repo/pack_format.h"
 
@@ -288,10 +289,20 @@ std::string pack_text(const ObjectHash& pack) { return "pack " + pack.brief(); }
 // The sealed table and the footer, and the header.
 Result<ParsedPack> load(ObjectStore& store, const Request& request) {
   const std::string name = pack_name(request.pack);
-  HF_ASSIGN(const std::uint64_t size, store.size(name));
+  Result<ObjectStore::Tail> end_of_pack;
+  std::array<std::byte, kHeaderSize> header;
+  Result<> got_header;
+  parallel_for(store.parallel(), 2, [&](std::size_t part) {
+    if (part == 0)
+      end_of_pack = store.get_tail(name, kSuffixRead);
+    else
+      got_header = store.get_range(name, 0, header);
+  });
+  if (!end_of_pack) return std::unexpected(std::move(end_of_pack).error());
+  const std::uint64_t size = end_of_pack->size;
   HF_TRY(check_size(size));
-  Bytes tail(static_cast<std::size_t>(std::min<std::uint64_t>(size, kSuffixRead)));
-  HF_TRY(store.get_range(name, size - tail.size(), tail));
+  HF_TRY(std::move(got_header));
+  Bytes tail = std::move(end_of_pack->bytes);
   HF_ASSIGN(Footer footer, parse_footer(ByteSpan(tail).last(kFooterSize), size));
   const std::size_t wanted = footer.table_length + kFooterSize;
   if (wanted > tail.size()) {
@@ -302,11 +313,6 @@ Result<ParsedPack> load(ObjectStore& store, const Request& request) {
     tail = std::move(longer);
     HF_ASSIGN(footer, parse_footer(ByteSpan(tail).last(kFooterSize), size));
   }
-  std::array<std::byte, kHeaderSize> header;
-  if (tail.size() == size)
-    std::ranges::copy(ByteSpan(tail).first(kHeaderSize), header.begin());
-  else
-    HF_TRY(store.get_range(name, 0, header));
   const ByteSpan end = ByteSpan(tail).last(wanted);
   return open_table(request, size, header, footer, end.first(footer.table_length));
 }

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "base/parallel.h"
 #include "crypto/hash.h"
 
 namespace holdfast {
@@ -257,25 +258,42 @@ Result<HeadNames> list_heads(const RepositoryParts& parts) {
   return names;
 }
 
+// visit(item, its object) for each, in order; several objects are fetched at once.
+template <class Item, class Name, class Visit>
+Result<> fetch_each(ObjectStore& store, const std::vector<Item>& items, const Name& name,
+                    const Visit& visit) {
+  std::vector<std::string> names;
+  const std::size_t together = store.parallel();
+  for (std::size_t from = 0; from < items.size(); from += together) {
+    const auto block = std::span(items).subspan(from, std::min(together, items.size() - from));
+    names.clear();
+    for (const Item& item : block) names.push_back(name(item));
+    auto objects = get_together(store, names, kHeadObjectMax);
+    for (std::size_t i = 0; i < block.size(); ++i) HF_TRY(visit(block[i], std::move(objects[i])));
+  }
+  return {};
+}
+
 // Stubs that hold, by what they drop.
 Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
                                               const std::vector<HeadRef>& names,
                                               std::vector<std::string>& damaged,
                                               HeadSequences& sequences) {
   std::map<HeadRef, Dropped> stubs;
-  for (const HeadRef& ref : names) {
-    auto object = parts.store.get(dropped_name(ref), kHeadObjectMax);
-    if (!object && object.error().code != Code::corrupt)
-      return wrap(std::move(object).error(), dropped_name(ref));
-    auto stub = object ? open_dropped(*object, ref, parts.keys, parts.devices)
-                       : std::unexpected(object.error());
-    if (stub) {
-      stubs.emplace(ref, std::move(*stub));
-      continue;
-    }
-    damaged.push_back(stub.error().what);
-    sequences.damaged.insert(ref);  // a head that it stood for is not missing
-  }
+  HF_TRY(fetch_each(parts.store, names, dropped_name,
+                    [&](const HeadRef& ref, Result<Bytes> object) -> Result<> {
+                      if (!object && object.error().code != Code::corrupt)
+                        return wrap(std::move(object).error(), dropped_name(ref));
+                      auto stub = object ? open_dropped(*object, ref, parts.keys, parts.devices)
+                                         : std::unexpected(object.error());
+                      if (stub) {
+                        stubs.emplace(ref, std::move(*stub));
+                        return {};
+                      }
+                      damaged.push_back(stub.error().what);
+                      sequences.damaged.insert(ref);  // a head that it stood for is not missing
+                      return {};
+                    }));
   return stubs;
 }
 
@@ -290,7 +308,12 @@ Result<HeadList> Repository::read_heads() {
   HF_ASSIGN(const HeadNames names, list_heads(parts_));
   HeadSequences sequences;
   HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged, sequences));
-  for (const HeadRef& ref : names.heads) HF_TRY(read_head(ref, stubs, list, sequences));
+  HF_TRY(fetch_each(
+      parts_.store, names.heads,
+      [](const HeadRef& ref) { return head_name(ref.device, ref.number); },
+      [&](const HeadRef& ref, Result<Bytes> object) {
+        return read_head(ref, std::move(object), stubs, list, sequences);
+      }));
   for (const auto& [ref, stub] : stubs)  // of heads that were removed
     sequences.add({ref, stub.head, stub.previous_number, stub.previous});
   for (auto* snapshots : {&list.snapshots, &list.dropped})
@@ -303,10 +326,10 @@ Result<HeadList> Repository::read_heads() {
 }
 
 // Takes the head's stub out of `stubs`, if it has one.
-Result<> Repository::read_head(const HeadRef& ref, std::map<HeadRef, Dropped>& stubs,
-                               HeadList& list, HeadSequences& sequences) {
+Result<> Repository::read_head(const HeadRef& ref, Result<Bytes> object,
+                               std::map<HeadRef, Dropped>& stubs, HeadList& list,
+                               HeadSequences& sequences) {
   const std::string name = head_name(ref.device, ref.number);
-  auto object = parts_.store.get(name, kHeadObjectMax);
   if (!object && object.error().code != Code::corrupt) return wrap(std::move(object).error(), name);
   if (object && looks_abandoned(*object)) {
     const auto record = open_abandoned(*object, ref, parts_.keys, parts_.devices);
@@ -401,13 +424,14 @@ Result<> Repository::refresh_collections() {
   return read;
 }
 
-Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
+Result<std::vector<ListedPack>> Repository::open_list(const RepositoryKeys& keys,
+                                                      const PackListRef& ref,
+                                                      Result<Bytes> object) {
   const std::string name = list_name(ref.name);
-  auto object = parts_.store.get(name, kListObjectMax);
   if (!object) return wrap(std::move(object).error(), name);
   if (ObjectHash::from(sha256(*object).span()) != ref.name)
     return fail(Code::corrupt, fmt::format("{}: its bytes are not those of its name", name));
-  auto plain = open_box(parts_.keys, ObjectType::pack_list, "", *object);
+  auto plain = open_box(keys, ObjectType::pack_list, "", *object);
   if (!plain) return wrap(std::move(plain).error(), name);
   auto packs = parse_pack_list(*plain);
   if (!packs) return wrap(std::move(packs).error(), name);
@@ -419,8 +443,13 @@ Result<std::vector<ListedPack>> Repository::read_list(const PackListRef& ref) {
 
 Result<std::optional<std::vector<ListedPack>>> Repository::read_counting_list(
     const PackListRef& ref) {
+  return open_counting_list(ref, parts_.store.get(list_name(ref.name), kListObjectMax));
+}
+
+Result<std::optional<std::vector<ListedPack>>> Repository::open_counting_list(
+    const PackListRef& ref, Result<Bytes> object) {
   if (collections_.gone(ref.name)) return std::nullopt;
-  auto packs = read_list(ref);
+  auto packs = open_list(parts_.keys, ref, std::move(object));
   if (packs) return std::optional(std::move(*packs));
   if (packs.error().code == Code::not_found) {
     if (refresh_collections() && collections_.gone(ref.name)) return std::nullopt;
@@ -430,8 +459,8 @@ Result<std::optional<std::vector<ListedPack>>> Repository::read_counting_list(
 
 namespace {
 
-// A list and who vouches for it: a head for packs of its own device only, a collection record for
-// those of all.
+// A list that stands and who vouches for it: a head for packs of its own device only, a collection
+// record for those of all.
 struct Counting {
   PackListRef list;
   std::optional<DeviceId> device;
@@ -440,30 +469,46 @@ struct Counting {
 
 std::vector<Counting> counting_lists(const HeadList& heads, const Collections& collections) {
   std::vector<Counting> out;
+  const auto add = [&](const PackListRef& ref, const std::optional<DeviceId>& device,
+                       const std::string& what) {
+    if (!collections.gone(ref.name)) out.push_back({ref, device, what});
+  };
   for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
     for (const Snapshot& s : *snapshots)
-      for (const PackListRef& ref : s.lists)
-        out.push_back({ref, s.device, "snapshot " + s.id.brief()});
+      for (const PackListRef& ref : s.lists) add(ref, s.device, "snapshot " + s.id.brief());
   for (std::uint64_t number = 1; number <= collections.newest(); ++number)
     for (const PackListRef& ref : collections.record(number).lists)
-      out.push_back({ref, std::nullopt, collection_name(number)});
+      add(ref, std::nullopt, collection_name(number));
   return out;
 }
 
 }  // namespace
 
-// Null: a collection removed it meanwhile.
-Result<std::optional<PackTable>> Repository::read_counting_table(
-    const ListedPack& pack, const std::optional<DeviceId>& device) {
-  auto table = read_pack_table(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type);
-  if (!table && table.error().code == Code::not_found) {
-    if (refresh_collections() && collections_.gone(pack.pack)) return std::nullopt;
+// Adds to the index what these packs' tables say; names the damaged ones. Several tables are read
+// at once.
+Result<> Repository::index_packs(std::span<const ListedPack> packs,
+                                 const std::optional<DeviceId>& device,
+                                 std::vector<std::string>& damaged) {
+  std::vector<Result<PackTable>> tables(packs.size());
+  parallel_for(parts_.store.parallel(), packs.size(), [&](std::size_t i) {
+    tables[i] =
+        read_pack_table(parts_.store, parts_.keys, parts_.devices, packs[i].pack, packs[i].type);
+  });
+  for (std::size_t i = 0; i < packs.size(); ++i) {
+    const auto& table = tables[i];
+    if (!table && table.error().code == Code::not_found && refresh_collections() &&
+        collections_.gone(packs[i].pack))
+      continue;  // a collection removed it meanwhile
+    if (!table && !is_damage(table.error())) return std::unexpected(table.error());
+    if (!table)
+      damaged.push_back(table.error().what);
+    else if (device && table->device != *device)
+      damaged.push_back(fmt::format("pack {}: listed by device {}, written by {}",
+                                    packs[i].pack.brief(), device->hex(), table->device.hex()));
+    else
+      HF_TRY(index_->add(*table));
   }
-  if (!table) return std::unexpected(std::move(table).error());
-  if (device && table->device != *device)
-    return fail(Code::corrupt, fmt::format("pack {}: listed by device {}, written by {}",
-                                           pack.pack.brief(), device->hex(), table->device.hex()));
-  return std::optional(std::move(*table));
+  return {};
 }
 
 Result<std::vector<std::string>> Repository::sync_index(const HeadList& heads, const Stop& stop) {
@@ -482,24 +527,29 @@ Result<std::vector<std::string>> Repository::sync_index_with(
   HF_TRY(refresh_for_reading(damaged));
   std::unordered_set<ObjectHash, IdHash> counted;
   bool added = false;
-  for (const Counting& counting : counting_lists(heads, collections_)) {
-    auto packs = read_counting_list(counting.list);
+  const auto take = [&](const Counting& counting, Result<Bytes> object) -> Result<> {
+    auto packs = open_counting_list(counting.list, std::move(object));
     if (!packs && !is_damage(packs.error())) return std::unexpected(packs.error());
     if (!packs) damaged.push_back(fmt::format("{} of {}", packs.error().what, counting.what));
-    if (!packs || !*packs) continue;
+    if (!packs || !*packs) return {};
+    std::vector<ListedPack> fresh;
     for (const ListedPack& pack : **packs) {
-      HF_TRY(stop.check());
       if (collections_.gone(pack.pack)) continue;
       counted.insert(pack.pack);
-      if (index_->has_pack(pack.pack)) continue;
-      const auto table = read_counting_table(pack, counting.device);
-      if (!table && !is_damage(table.error())) return std::unexpected(table.error());
-      if (!table) damaged.push_back(table.error().what);
-      if (!table || !*table) continue;
-      HF_TRY(index_->add(**table));
-      added = true;
+      if (!index_->has_pack(pack.pack)) fresh.push_back(pack);
     }
-  }
+    added |= !fresh.empty();
+    const std::size_t together = parts_.store.parallel();
+    for (std::size_t from = 0; from < fresh.size(); from += together) {
+      HF_TRY(stop.check());
+      HF_TRY(index_packs(std::span(fresh).subspan(from, std::min(together, fresh.size() - from)),
+                         counting.device, damaged));
+    }
+    return stop.check();
+  };
+  HF_TRY(fetch_each(
+      parts_.store, counting_lists(heads, collections_),
+      [](const Counting& counting) { return list_name(counting.list.name); }, take));
   for (const IndexedPack& pack : journal) counted.insert(pack.pack);
   std::vector<ObjectHash> stray;
   for (const IndexedPack& pack : index_->packs())

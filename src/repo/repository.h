@@ -115,8 +115,8 @@ class Repository {
   friend class Session;
   explicit Repository(RepositoryParts parts);
   Result<HeadList> read_heads();
-  Result<> read_head(const HeadRef& ref, std::map<HeadRef, Dropped>& stubs, HeadList& list,
-                     HeadSequences& sequences);
+  Result<> read_head(const HeadRef& ref, Result<Bytes> object, std::map<HeadRef, Dropped>& stubs,
+                     HeadList& list, HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
@@ -124,9 +124,12 @@ class Repository {
                                                    const HeadList& heads, const Stop& stop);
   Result<> check_known_collections();
   Result<> refresh_for_reading(std::vector<std::string>& damaged);
-  Result<std::vector<ListedPack>> read_list(const PackListRef& ref);
-  Result<std::optional<PackTable>> read_counting_table(const ListedPack& pack,
-                                                       const std::optional<DeviceId>& device);
+  static Result<std::vector<ListedPack>> open_list(const RepositoryKeys& keys,
+                                                   const PackListRef& ref, Result<Bytes> object);
+  Result<std::optional<std::vector<ListedPack>>> open_counting_list(const PackListRef& ref,
+                                                                    Result<Bytes> object);
+  Result<> index_packs(std::span<const ListedPack> packs, const std::optional<DeviceId>& device,
+                       std::vector<std::string>& damaged);
   Result<std::vector<IndexedPack>> read_journal();
   RepositoryParts parts_;
   std::unique_ptr<Index> index_;

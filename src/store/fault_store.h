@@ -39,6 +39,7 @@ class FaultStore final : public ObjectStore {
   Result<> list(std::string_view prefix,
                 const std::function<Result<>(const ObjectInfo&)>& visit) override;
   Result<> remove(std::string_view name) override;
+  [[nodiscard]] unsigned parallel() const override { return inner_.parallel(); }
 
   [[nodiscard]] std::uint64_t calls() const;
   [[nodiscard]] std::uint64_t puts() const;

@@ -11,7 +11,7 @@
 
 namespace holdfast {
 
-class MemoryStore final : public ObjectStore {
+class MemoryStore : public ObjectStore {
  public:
   Result<> put(std::string_view name, ByteSpan bytes) override;
   Result<Bytes> get(std::string_view name, std::uint64_t size_max) override;

@@ -4,6 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <barrier>
+#include <optional>
+#include <thread>
+
+#include "base/parallel.h"
 
 namespace holdfast {
 namespace {
@@ -35,6 +41,21 @@ std::string_view broken_rule(std::string_view name) {
 
 }  // namespace
 
+Result<ObjectStore::Tail> ObjectStore::get_tail(std::string_view name, std::size_t most) {
+  HF_ASSIGN(const std::uint64_t there, size(name));
+  Tail tail{.size = there, .bytes = Bytes(std::min<std::uint64_t>(there, most))};
+  HF_TRY(get_range(name, there - tail.bytes.size(), tail.bytes));
+  return tail;
+}
+
+std::vector<Result<Bytes>> get_together(ObjectStore& store, std::span<const std::string> names,
+                                        std::uint64_t size_max) {
+  std::vector<Result<Bytes>> objects(names.size());
+  parallel_for(store.parallel(), names.size(),
+               [&](std::size_t i) { objects[i] = store.get(names[i], size_max); });
+  return objects;
+}
+
 Result<> list_at_most(ObjectStore& store, std::string_view prefix, std::uint64_t count_max,
                       const std::function<Result<>(const ObjectInfo&)>& visit) {
   std::uint64_t count = 0;
@@ -46,6 +67,97 @@ Result<> list_at_most(ObjectStore& store, std::string_view prefix, std::uint64_t
                               escaped(prefix), count_max));
     return visit(info);
   });
+}
+
+namespace {
+
+constexpr std::size_t kRacers = 4, kRaces = 3;
+
+std::unexpected<Error> lacking(std::string_view what) {
+  return fail(Code::denied,
+              fmt::format("this store cannot hold a repository: {}. Two devices, or a device and a "
+                          "prune, could overwrite each other there; use another store",
+                          what));
+}
+
+struct Race {
+  std::string name;
+  std::array<Bytes, kRacers> contents;
+  std::array<Result<>, kRacers> results{};
+};
+
+Race draw_race(Random& random) {
+  std::array<std::byte, 16> drawn{};
+  random.fill(drawn);
+  Race race{.name = "probe/" + to_hex(drawn), .contents = {}};
+  for (Bytes& content : race.contents) {
+    random.fill(drawn);
+    content.assign(drawn.begin(), drawn.end());
+  }
+  return race;
+}
+
+void run(Race& race, ObjectStore& store) {
+  std::barrier start(kRacers);
+  std::array<std::thread, kRacers> racers;
+  for (std::size_t n = 0; n < kRacers; ++n)
+    racers[n] = std::thread([&, n] {
+      start.arrive_and_wait();
+      race.results[n] = store.put(race.name, race.contents[n]);
+    });
+  for (std::thread& racer : racers) racer.join();
+}
+
+Result<bool> listed(ObjectStore& store, const std::string& name) {
+  bool found = false;
+  HF_TRY(store.list("probe/", [&](const ObjectInfo& info) -> Result<> {
+    found |= info.name == name;
+    return {};
+  }));
+  return found;
+}
+
+// Of the put that won.
+Result<std::size_t> winner(const Race& race) {
+  std::optional<std::size_t> won;
+  for (std::size_t n = 0; n < kRacers; ++n) {
+    const Result<>& result = race.results[n];
+    if (!result && result.error().code != Code::conflict) return std::unexpected(result.error());
+    if (result && won) return lacking("of several puts under one new name more than one succeeded");
+    if (result) won = n;
+  }
+  if (!won) return lacking("of several puts under one new name none succeeded");
+  return *won;
+}
+
+Result<> judge(const Race& race, ObjectStore& store) {
+  HF_ASSIGN(const std::size_t won, winner(race));
+  const auto there = store.get(race.name, race.contents[won].size());
+  if (!there || *there != race.contents[won])
+    return lacking("what a put that succeeded stored is not there");
+  const auto late = store.put(race.name, race.contents[(won + 1) % kRacers]);
+  if (late || late.error().code != Code::conflict)
+    return lacking("a put under a name that is taken did not fail");
+  HF_ASSIGN(const bool seen, listed(store, race.name));
+  if (!seen) return lacking("a listing leaves out what was put before");
+  HF_TRY(store.remove(race.name));
+  HF_ASSIGN(const bool still, listed(store, race.name));
+  if (still || store.size(race.name)) return lacking("what was removed is still there");
+  return {};
+}
+
+}  // namespace
+
+Result<> prove_put_if_absent(ObjectStore& store, Random& random) {
+  for (std::size_t n = 0; n < kRaces; ++n) {
+    Race race = draw_race(random);
+    run(race, store);
+    auto judged = judge(race, store);
+    if (judged) continue;
+    [[maybe_unused]] const auto tidied = store.remove(race.name);
+    return judged;
+  }
+  return {};
 }
 
 Result<> check_object_name(std::string_view name) {

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/bytes.h"
+#include "base/world.h"
 
 namespace holdfast {
 
@@ -40,6 +41,13 @@ class ObjectStore {
   // Exactly out.size() bytes from `offset`; reaching past the end is Code::corrupt.
   virtual Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) = 0;
   virtual Result<std::uint64_t> size(std::string_view name) = 0;
+  // The last bytes of the object, at most `most` (more than 0), and how large it is; for a store
+  // that is far away in one journey.
+  struct Tail {
+    std::uint64_t size = 0;
+    Bytes bytes;
+  };
+  virtual Result<Tail> get_tail(std::string_view name, std::size_t most);
   // Every object whose name begins with `prefix` (ends with '/' or is empty), in no particular
   // order. Complete or an error: a listing that broke off is never Ok. The visitor's error ends the
   // listing and is given on.
@@ -47,12 +55,23 @@ class ObjectStore {
                         const std::function<Result<>(const ObjectInfo&)>& visit) = 0;
   // Ok when it is gone, also when it was not there.
   virtual Result<> remove(std::string_view name) = 0;
+  // How many calls at once are worth a thread each: more than one where an answer takes a journey.
+  [[nodiscard]] virtual unsigned parallel() const { return 1; }
 };
+
+// get() of each name, in their order; parallel() of them at once. All of them are in memory then.
+std::vector<Result<Bytes>> get_together(ObjectStore& store, std::span<const std::string> names,
+                                        std::uint64_t size_max);
 
 // list() with a budget, for a store that makes objects up without end (DOS-04): Code::corrupt once
 // there are more than `count_max`.
 Result<> list_at_most(ObjectStore& store, std::string_view prefix, std::uint64_t count_max,
                       const std::function<Result<>(const ObjectInfo&)>& visit);
+
+// Races several puts for one name, several times, and looks whether put-if-absent held, and whether
+// what was put and removed is seen. Code::denied says what the store lacks; without it two devices
+// could overwrite each other's heads. Puts below "probe/" and removes that again.
+Result<> prove_put_if_absent(ObjectStore& store, Random& random);
 
 // Code::invalid names the rule that `name` breaks.
 Result<> check_object_name(std::string_view name);

@@ -99,8 +99,8 @@ setup() { fresh; }
   has 'no repository of holdfast'
   run -1 --separate-stderr hf --json --repo empty snapshots
   [ "$(summary reason <<<"$output")" = not_found ]
-  run -2 hf --repo s3://bucket snapshots
-  has 'folders only'
+  run -2 hf --repo sftp://host/folder snapshots
+  has 'folders, and buckets as s3:https://HOST/BUCKET'
 }
 
 @test "snapshot names: prefix, ambiguity, none" {

@@ -120,6 +120,14 @@ Result<PruneReport> Machine::prune(ObjectStore& store, const PruneOptions& optio
   return holdfast::prune(client->repository(), options, progress, Stop());
 }
 
+Result<RepairReport> Machine::repair(ObjectStore& store, Repair what, bool apply) {
+  HF_ASSIGN(const auto client, open(store));
+  RepairProgress progress;
+  return what(client->repository(),
+              {.apply = apply, .workers = 1, .host = name, .user = "", .program = "sim"}, progress,
+              Stop());
+}
+
 std::vector<std::string> object_names(ObjectStore& store, std::string_view prefix) {
   std::vector<std::string> out;
   const auto note = [&](const ObjectInfo& info) -> Result<> {

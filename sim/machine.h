@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "repo/backup.h"
 #include "repo/prune.h"
+#include "repo/repair.h"
 
 namespace holdfast::sim {
 
@@ -70,6 +71,10 @@ class Machine {
   Result<Snapshot> backup(ObjectStore& store);
   Result<> drop(ObjectStore& store, const Snapshot& snapshot);
   Result<PruneReport> prune(ObjectStore& store, const PruneOptions& options);
+  using Repair = Result<RepairReport> (*)(Repository&, const RepairOptions&, RepairProgress&,
+                                          const Stop&);
+  // repair_index and so on.
+  Result<RepairReport> repair(ObjectStore& store, Repair what, bool apply);
   // The process or the machine dies; what was not durable is gone.
   void crash() {
     keys.crash();

@@ -15,6 +15,7 @@ namespace holdfast {
 namespace {
 
 constexpr std::uint64_t kObjectMax = 64U << 20;
+constexpr std::string_view kLists = "lists/";
 constexpr std::size_t kStraysRead = 100'000;  // of packs that no snapshot needs
 
 class Check {
@@ -73,6 +74,7 @@ class Check {
   void stray(const ObjectInfo& info) {
     auto name = parse_pack_name(info.name);
     if (!name) return damage(std::move(name).error().what);
+    if (repository_.collections().gone(*name)) return;  // the next prune removes it
     ++report_.stray_packs;
     if (strays_.size() < kStraysRead) strays_.push_back(*name);
   }
@@ -104,7 +106,12 @@ class Check {
       return {};
     };
     HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads, note));
-    HF_TRY(list_at_most(parts.store, "lists/", parts.list_limits.lists, note));
+    HF_TRY(list_at_most(
+        parts.store, kLists, parts.list_limits.lists, [&](const ObjectInfo& info) -> Result<> {
+          const auto hash = ObjectHash::parse(info.name.substr(kLists.size()));
+          // One that is gone is removed by the next prune.
+          return hash && repository_.collections().gone(*hash) ? Result<>() : note(info);
+        }));
     std::vector<Result<>> checked;
     const std::size_t together = parts.store.parallel();
     for (std::size_t from = 0; from < names.size(); from += together) {
@@ -112,7 +119,7 @@ class Check {
       checked.resize(std::min(together, names.size() - from));
       parallel_for(parts.store.parallel(), checked.size(), [&](std::size_t i) {
         const std::string& name = names[from + i];
-        checked[i] = name.starts_with("lists/") ? check_list(name) : check_session_record(name);
+        checked[i] = name.starts_with(kLists) ? check_list(name) : check_session_record(name);
       });
       for (const Result<>& result : checked) {
         if (result) continue;

@@ -9,7 +9,7 @@
 #include <unordered_set>
 
 #include "repo/chunk_set.h"
-#include "repo/chunk_writer.h"
+#include "repo/repacker.h"
 
 namespace holdfast {
 
@@ -344,90 +344,28 @@ class Planner {
 
 // ---- writing again
 
-class Repacker {
- public:
-  Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash> avoid,
-           PruneProgress& progress, const Stop& stop)
-      : repository_(repository),
-        progress_(progress),
-        stop_(stop),
-        frames_(repository.parts().keys),
-        writer_({.store = repository.parts().store,
-                 .keys = repository.parts().keys,
-                 .device = repository.parts().device,
-                 .signer = repository.parts().signer,
-                 .random = repository.parts().random,
-                 .index = repository.index(),
-                 // They count when the record that lists them stands, and not before.
-                 .stored = [](const PackTable&) -> Result<> { return {}; },
-                 .distrusted = std::move(avoid)},
-                Compression::balanced),
-        data_(writer_, ObjectType::data_pack),
-        tree_(writer_, ObjectType::tree_pack) {}
-
-  // False: a frame of it cannot be read; the pack must stay.
-  Result<bool> add(const IndexedPack& pack,
-                   std::vector<std::pair<std::uint16_t, std::uint16_t>> places) {
-    const RepositoryParts& parts = repository_.parts();
-    auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
-    if (!table) return given_up(std::move(table).error());
+// False: a frame of it cannot be read; the pack must stay.
+Result<bool> repack(Repacker& repacker, const RepositoryParts& parts, const IndexedPack& pack,
+                    std::vector<std::pair<std::uint16_t, std::uint16_t>> places, const Stop& stop) {
+  const auto moved = [&]() -> Result<> {
+    HF_ASSIGN(const PackTable table,
+              read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type));
     std::ranges::sort(places);
+    std::vector<std::uint16_t> slots;
     for (std::size_t from = 0; from < places.size();) {
-      HF_TRY(stop_.check());
-      std::size_t to = from;
-      while (to < places.size() && places[to].first == places[from].first) ++to;
-      auto added = add_frame(*table, std::span(places).subspan(from, to - from));
-      if (!added) return given_up(std::move(added).error());
-      from = to;
+      HF_TRY(stop.check());
+      const std::uint16_t frame = places[from].first;
+      slots.clear();
+      for (; from < places.size() && places[from].first == frame; ++from)
+        slots.push_back(places[from].second);
+      HF_TRY(repacker.move_frame(table, frame, slots));
     }
-    progress_.done += pack.size;
-    return true;
-  }
-
-  Result<std::vector<IndexedPack>> finish() {
-    HF_TRY(data_.flush());
-    HF_TRY(tree_.flush());
-    return writer_.finish();
-  }
-  [[nodiscard]] std::uint64_t bytes_written() const { return writer_.counts().bytes_stored; }
-
- private:
-  static Result<bool> given_up(Error error) {
-    if (is_damage(error)) return false;
-    return std::unexpected(std::move(error));
-  }
-
-  // A frame's chunks stay among themselves: they are of one owner (MET-01).
-  Result<> add_frame(const PackTable& table,
-                     std::span<const std::pair<std::uint16_t, std::uint16_t>> places) {
-    const PackFrame& frame = table.frames[places.front().first];
-    HF_TRY(frames_.read(repository_.parts().store, table, places.front().first, plain_));
-    ChunkWriter::Lane& lane = table.type == ObjectType::tree_pack ? tree_ : data_;
-    ++group_;
-    std::size_t offset = 0;
-    std::uint16_t slot = 0;
-    auto next = places.begin();
-    for (; slot < frame.chunk_count && next != places.end(); ++slot) {
-      const PackChunk& chunk = table.chunks[frame.first_chunk + slot];
-      if (next->second == slot) {
-        ++next;
-        HF_TRY(lane.put(chunk.type, ByteSpan(plain_).subspan(offset, chunk.length), group_,
-                        frame.method != Method::raw));
-      }
-      offset += chunk.length;
-    }
-    return lane.flush();
-  }
-
-  Repository& repository_;
-  PruneProgress& progress_;
-  const Stop& stop_;
-  FrameReader frames_;
-  ChunkWriter writer_;
-  ChunkWriter::Lane data_, tree_;
-  std::uint64_t group_ = 0;
-  Bytes plain_;
-};
+    return {};
+  }();
+  if (!moved && is_damage(moved.error())) return false;
+  HF_TRY(moved);
+  return true;
+}
 
 // ---- the whole
 
@@ -507,9 +445,11 @@ class Prune {
     HF_ASSIGN(UsedPlaces places, planner.used_places(plan.repack));
     std::unordered_set<ObjectHash, IdHash> avoid(plan.condemned.begin(), plan.condemned.end());
     for (const IndexedPack& pack : plan.repack) avoid.insert(pack.pack);
-    Repacker repacker(repository_, std::move(avoid), progress_, stop_);
+    Repacker repacker(repository_, std::move(avoid));
     for (const IndexedPack& pack : plan.repack) {
-      HF_ASSIGN(const bool done, repacker.add(pack, std::move(places[pack.pack])));
+      HF_ASSIGN(const bool done,
+                holdfast::repack(repacker, parts_, pack, std::move(places[pack.pack]), stop_));
+      progress_.done += pack.size;
       if (done)
         plan.condemned.push_back(pack.pack);
       else
@@ -539,13 +479,7 @@ class Prune {
     shorten(record.retired);
     shorten(record.heads);
     HF_ASSIGN(record.lists, put_pack_lists(parts_, std::move(plan.carried)));
-    const Bytes object = seal_collection(record, parts_.keys, parts_.signer, parts_.random);
-    auto put = parts_.store.put(collection_name(record.number), object);
-    if (!put && put.error().code == Code::conflict) return false;
-    HF_TRY(std::move(put));
-    HF_TRY(check_there(parts_.store, collection_name(record.number), object));
-    HF_TRY(repository_.refresh_collections());
-    return true;
+    return put_collection(repository_, record);
   }
 
   // ---- the end of a collection
@@ -557,12 +491,7 @@ class Prune {
     HF_ASSIGN(const auto mine,
               steady<std::optional<CollectionDone>>([&] { return mark_again(number); }));
     HF_TRY(stop_.check());
-    if (mine) {
-      const Bytes object = seal_collection_done(*mine, parts_.keys, parts_.signer, parts_.random);
-      auto put = parts_.store.put(collection_done_name(number), object);
-      if (!put && put.error().code != Code::conflict) return std::unexpected(put.error());
-      if (put) HF_TRY(check_there(parts_.store, collection_done_name(number), object));
-    }
+    if (mine) HF_TRY(put_collection_done(repository_, *mine));
     HF_TRY(repository_.refresh_collections());  // whoever's was first
     HF_TRY(remove_names(number));
     ++report_.finished;

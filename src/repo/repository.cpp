@@ -174,7 +174,7 @@ struct HeadSequences {
 Result<HeadList> Repository::heads() {
   constexpr int looks = 3;
   for (int look = 1;; ++look) {
-    auto list = read_heads();
+    auto list = read_heads(nullptr);
     const bool again =
         !list && (list.error().code == Code::alarm || list.error().code == Code::not_found);
     if (again && look < looks) continue;
@@ -239,6 +239,33 @@ Result<> check_known(const KnownHeads& known, const HeadSequences& heads) {
   return {};
 }
 
+// Heads that another one follows, or that this home saw, and that are not there whole.
+std::vector<MissingHead> find_missing(const KnownHeads& known, const HeadSequences& heads) {
+  std::map<HeadRef, SnapshotId> wanted;
+  for (const Link& link : heads.links)
+    if (link.previous_number > 0)
+      wanted.emplace(HeadRef{link.at.device, link.previous_number}, link.previous);
+  for (const auto& [device, head] : known) wanted.emplace(HeadRef{device, head.number}, head.id);
+  std::vector<MissingHead> missing;
+  for (const auto& [ref, id] : wanted) {
+    if (heads.at.contains(ref)) continue;
+    MissingHead head{.at = ref, .id = id, .before_number = 0, .before = {}};
+    const auto above = heads.at.lower_bound(ref);
+    if (above != heads.at.begin() && std::prev(above)->first.device == ref.device) {
+      head.before_number = std::prev(above)->first.number;
+      head.before = std::prev(above)->second;
+    }
+    // Of several in a row each follows the one that this fills in below it.
+    if (!missing.empty() && missing.back().at.device == ref.device &&
+        missing.back().at.number > head.before_number) {
+      head.before_number = missing.back().at.number;
+      head.before = missing.back().id;
+    }
+    missing.push_back(head);
+  }
+  return missing;
+}
+
 struct HeadNames {
   std::vector<HeadRef> heads, stubs;
 };
@@ -299,7 +326,16 @@ Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
 
 }  // namespace
 
-Result<HeadList> Repository::read_heads() {
+Result<HeadList> Repository::heads_with_gaps(std::vector<MissingHead>& missing) {
+  // Without gaps what others do meanwhile may look like one.
+  if (auto list = heads(); list || list.error().code != Code::alarm) {
+    if (list && list->damaged.empty()) return list;
+  }
+  missing.clear();
+  return read_heads(&missing);
+}
+
+Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
   // Before the listing: what another process of this home adds meanwhile need not be in it.
   HF_ASSIGN(const KnownHeads known, read_known(parts_.state));
   HeadList list;
@@ -319,8 +355,14 @@ Result<HeadList> Repository::read_heads() {
   for (auto* snapshots : {&list.snapshots, &list.dropped})
     std::ranges::sort(*snapshots, {},
                       [](const Snapshot& s) { return std::tuple(s.ended, s.device, s.number); });
+  if (missing != nullptr) {
+    *missing = find_missing(known, sequences);
+    for (const MissingHead& head : *missing)
+      if (!sequences.at.contains(head.at)) sequences.damaged.insert(head.at);
+  }
   HF_TRY(check_sequences(sequences));
   HF_TRY(check_known(known, sequences));
+  for (const auto& [ref, id] : sequences.at) list.newest[ref.device] = {ref.number, id};
   HF_TRY(remember(parts_.state, list.snapshots));
   return list;
 }
@@ -341,6 +383,9 @@ Result<> Repository::read_head(const HeadRef& ref, Result<Bytes> object,
   auto head = object ? open_head(*object, name, parts_.keys, parts_.devices)
                      : std::unexpected(object.error());
   if (!head) {
+    // A repair put the stub, or it was dropped: either way nobody needs it, and the stub tells
+    // what other heads follow.
+    if (stubs.contains(ref)) return {};
     sequences.damaged.insert(ref);
     list.damaged.push_back(head.error().what);
     return {};
@@ -483,6 +528,35 @@ std::vector<Counting> counting_lists(const HeadList& heads, const Collections& c
 }
 
 }  // namespace
+
+Result<std::vector<ListedPack>> Repository::listed_packs(const HeadList& heads, const Stop& stop) {
+  std::vector<ListedPack> out;
+  for (const Counting& counting : counting_lists(heads, collections_)) {
+    HF_TRY(stop.check());
+    const auto packs = read_counting_list(counting.list);
+    if (!packs && !is_damage(packs.error())) return std::unexpected(packs.error());
+    if (!packs || !*packs) continue;
+    for (const ListedPack& pack : **packs)
+      if (!collections_.gone(pack.pack)) out.push_back(pack);
+  }
+  std::ranges::sort(out, {}, &ListedPack::pack);
+  const auto doubled = std::ranges::unique(out, {}, &ListedPack::pack);
+  out.erase(doubled.begin(), doubled.end());
+  return out;
+}
+
+Result<std::vector<PackListRef>> Repository::damaged_lists(const HeadList& heads,
+                                                           const Stop& stop) {
+  std::vector<PackListRef> damaged;
+  for (const Counting& counting : counting_lists(heads, collections_)) {
+    HF_TRY(stop.check());
+    const auto packs = read_counting_list(counting.list);
+    if (packs) continue;
+    if (!is_damage(packs.error())) return std::unexpected(packs.error());
+    damaged.push_back(counting.list);
+  }
+  return damaged;
+}
 
 // Adds to the index what these packs' tables say; names the damaged ones. Several tables are read
 // at once.
@@ -741,6 +815,26 @@ Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
   return refs;
 }
 
+Result<bool> put_collection(Repository& repository, const CollectionRecord& record) {
+  const RepositoryParts& parts = repository.parts();
+  const Bytes object = seal_collection(record, parts.keys, parts.signer, parts.random);
+  auto put = parts.store.put(collection_name(record.number), object);
+  if (!put && put.error().code == Code::conflict) return false;
+  HF_TRY(std::move(put));
+  HF_TRY(check_there(parts.store, collection_name(record.number), object));
+  HF_TRY(repository.refresh_collections());
+  return true;
+}
+
+Result<> put_collection_done(Repository& repository, const CollectionDone& done) {
+  const RepositoryParts& parts = repository.parts();
+  const Bytes object = seal_collection_done(done, parts.keys, parts.signer, parts.random);
+  auto put = parts.store.put(collection_done_name(done.number), object);
+  if (!put && put.error().code == Code::conflict) return {};
+  HF_TRY(std::move(put));
+  return check_there(parts.store, collection_done_name(done.number), object);
+}
+
 Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,
                                           HeadName::Kind kind) {
   const bool open = kind == HeadName::Kind::open;
@@ -817,6 +911,9 @@ Result<> Session::find_newest(const HeadList& heads) {
     auto head = open_head(object, name, parts.keys, parts.devices);
     if (head) newest_ = std::move(*head);
   }
+  if (const auto at = heads.newest.find(parts.device); at != heads.newest.end())
+    follows_ = at->second;
+  if (newest_ && newest_->number > follows_.number) follows_ = {newest_->number, newest_->id};
   return {};  // damaged heads were named when all were read; others are sessions that were given up
 }
 
@@ -903,10 +1000,8 @@ Result<Snapshot> Session::commit(Snapshot snapshot, std::vector<IndexedPack> pac
   HF_ASSIGN(snapshot.lists, put_pack_lists(parts, std::move(listed)));
   snapshot.device = record_.device;
   snapshot.number = record_.number;
-  if (newest_) {
-    snapshot.previous = newest_->id;
-    snapshot.previous_number = newest_->number;
-  }
+  snapshot.previous = follows_.id;
+  snapshot.previous_number = follows_.number;
   snapshot.session_nonce = record_.nonce;
   snapshot.epoch = parts.keys.newest;
   snapshot.chain_position = parts.chain_position;

@@ -46,6 +46,22 @@ struct HeadList {
   std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
   std::vector<Snapshot> dropped;     // that stand still, and do not count any more
   std::uint64_t collections = 0;     // Collections::state() before they were read
+  // What the next head of a device follows: its newest one, also of those that only a stub tells
+  // of.
+  struct Newest {
+    std::uint64_t number = 0;
+    SnapshotId id;
+  };
+  std::map<DeviceId, Newest> newest;
+};
+
+// A head that is known of and is not there, or is damaged.
+struct MissingHead {
+  HeadRef at;
+  SnapshotId id;
+  // The newest one below it that is there: number 0 for none.
+  std::uint64_t before_number = 0;
+  SnapshotId before;
 };
 
 // The packs of the index, by name, and the size that the store lists of each: none when it does
@@ -75,6 +91,12 @@ class Repository {
   // is missing in a device's sequence. Names that no head can have are passed over: something else
   // may sync the folder and leave its own there.
   Result<HeadList> heads();
+  // The same for a repair: what is missing is in `missing` and no alarm; a fork is one.
+  Result<HeadList> heads_with_gaps(std::vector<MissingHead>& missing);
+  // What lists that count and can be read name, each pack once, without those that are gone.
+  Result<std::vector<ListedPack>> listed_packs(const HeadList& heads, const Stop& stop);
+  // Lists that count and are lost or damaged.
+  Result<std::vector<PackListRef>> damaged_lists(const HeadList& heads, const Stop& stop);
   // Brings the local index up to date with the packs that count: those that accepted heads and
   // collection records list. `heads` from heads(). A pack whose table cannot be read is named in
   // the result and left out.
@@ -114,7 +136,8 @@ class Repository {
  private:
   friend class Session;
   explicit Repository(RepositoryParts parts);
-  Result<HeadList> read_heads();
+  // Without `missing` what is missing is an alarm.
+  Result<HeadList> read_heads(std::vector<MissingHead>* missing);
   Result<> read_head(const HeadRef& ref, Result<Bytes> object, std::map<HeadRef, Dropped>& stubs,
                      HeadList& list, HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
@@ -155,6 +178,10 @@ Result<> check_listed(const RepositoryParts& parts, std::span<const IndexedPack>
 // Puts as many lists as these packs need, each pack named once.
 Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
                                                 std::vector<ListedPack> packs);
+// Puts gc/<number>. False: another pruner was first with that number.
+Result<bool> put_collection(Repository& repository, const CollectionRecord& record);
+// Puts its end, unless there is one.
+Result<> put_collection_done(Repository& repository, const CollectionDone& done);
 // A session's .open or .gen. Code::not_found; Code::corrupt: damaged, or of another session.
 Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,
                                           HeadName::Kind kind);
@@ -200,6 +227,7 @@ class Session {
   std::unique_ptr<LocalLock> lock_;
   SessionRecord record_;
   std::optional<Snapshot> newest_;  // of this device
+  HeadList::Newest follows_;        // what its next head follows
   std::uint64_t decided_ = 0;       // the newest number of this device that has an outcome
   std::vector<IndexedPack> earlier_;
   std::mutex mutex_;

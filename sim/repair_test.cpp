@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+// One object of each class is lost or damaged, and repaired: what is not lost comes back, what is
+// lost is named, and nothing that was good is worse after any sequence of repairs.
+#include <gtest/gtest.h>
+
+#include "machine.h"
+#include "repo/check.h"
+#include "store/memory_store.h"
+
+namespace holdfast::sim {
+namespace {
+
+constexpr std::uint64_t kBig = 1U << 30;
+
+void flip(MemoryStore& store, const std::string& name, std::size_t at) {
+  Bytes bytes = store.get(name, kBig).value();
+  bytes[at % bytes.size()] ^= std::byte{1};
+  store.overwrite(name, bytes);
+}
+
+class Repair : public ::testing::Test {
+ protected:
+  // Three snapshots; the second and the third change something.
+  void SetUp() override {
+    SeededRandom random(5);
+    machine.tree = make_tree(random, 25);
+    ASSERT_TRUE(machine.init(store));
+    for (int i = 0; i < 3; ++i) {
+      const auto snapshot = machine.backup(store);
+      ASSERT_TRUE(snapshot) << snapshot.error().what;
+      reported.push_back({snapshot->id, machine.tree});
+      change_tree(machine.tree, random);
+    }
+  }
+
+  std::vector<std::string> packs_of(ObjectType type) {
+    const auto client = machine.open(store).value();
+    const auto heads = client->repository().heads().value();
+    EXPECT_TRUE(client->repository().sync_index(heads, Stop()));
+    std::vector<std::string> names;
+    for (const IndexedPack& pack : client->repository().index().packs())
+      if (pack.type == type) names.push_back(pack_name(pack.pack));
+    std::ranges::sort(names);
+    return names;
+  }
+
+  RepairReport repair(Machine::Repair what, bool apply = true) {
+    auto report = machine.repair(store, what, apply);
+    EXPECT_TRUE(report) << report.error().what;
+    return report ? *report : RepairReport{};
+  }
+
+  // What of a snapshot can be read, by a machine that has nothing but the paper key.
+  SimTree readable(const SnapshotId& id) {
+    Machine fresh(++fresh_seed, "fresh");
+    EXPECT_TRUE(fresh.recover(store, *machine.paper));
+    const auto client = fresh.open(store);
+    if (!client) return {};
+    Repository& repository = (*client)->repository();
+    const auto heads = repository.heads();
+    if (!heads) return {};
+    EXPECT_TRUE(repository.sync_index(*heads, Stop()));
+    const auto found = std::ranges::find(heads->snapshots, id, &Snapshot::id);
+    return found == heads->snapshots.end() ? SimTree{} : read_what_is_there(repository, *found);
+  }
+
+  static SimTree read_what_is_there(Repository& repository, const Snapshot& snapshot) {
+    SimTree tree;
+    TreeCursor cursor(repository.nodes(), snapshot.tree);
+    for (;;) {
+      const auto entry = cursor.next();
+      if (!entry) continue;  // goes on behind it
+      if (*entry == nullptr) return tree;
+      if ((*entry)->type != EntryType::file) continue;
+      SimFile file{.content = {},
+                   .version = static_cast<std::uint64_t>((*entry)->mtime.seconds - 1'000'000'000),
+                   .uid = (*entry)->uid,
+                   .nanoseconds = (*entry)->mtime.nanoseconds};
+      if (read_content(repository, **entry, file.content))
+        tree.emplace((*entry)->path(), std::move(file));
+    }
+  }
+  static bool read_content(Repository& repository, const Entry& entry, std::string& content) {
+    ContentCursor cursor(repository.nodes(), entry.content);
+    for (;;) {
+      const auto item = cursor.next();
+      if (!item) return false;
+      if (!*item) return true;
+      if (!(*item)->chunk) {
+        content.append((*item)->length, '\0');
+        continue;
+      }
+      const auto chunk = repository.reader().get(*(*item)->chunk, ChunkType::data);
+      if (!chunk) return false;
+      content += as_text(chunk->bytes);
+    }
+  }
+
+  // The copy that a repair made of a snapshot.
+  static SnapshotId copy_of(const RepairReport& report, const SnapshotId& id) {
+    for (const RepairReport::Copy& copy : report.snapshots)
+      if (copy.of == id) return copy.id;
+    return id;
+  }
+
+  void expect_all_is_well() {
+    const auto verified = verify(store, *machine.paper, ++fresh_seed, reported);
+    EXPECT_TRUE(verified) << verified.error().what;
+    const auto pruned = machine.prune(store, {});
+    ASSERT_TRUE(pruned) << pruned.error().what;
+    const auto after = verify(store, *machine.paper, ++fresh_seed, reported);
+    EXPECT_TRUE(after) << after.error().what;
+  }
+
+  // The newest backup again, which stores what was lost and is still on the machine; then the old
+  // snapshots go, and the repository is sound.
+  void expect_heals() {
+    const auto healed = machine.backup(store);
+    ASSERT_TRUE(healed) << healed.error().what;
+    reported = {{healed->id, machine.tree}};
+    const auto client = machine.open(store).value();
+    const auto heads = client->repository().heads().value();
+    for (const Snapshot& s : heads.snapshots) {
+      if (s.id == healed->id) continue;
+      ASSERT_TRUE(machine.drop(store, s));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const auto pruned = machine.prune(store, {});
+      ASSERT_TRUE(pruned) << pruned.error().what;
+    }
+    expect_all_is_well();
+  }
+
+  std::uint64_t fresh_seed = 100;
+  MemoryStore store;
+  Machine machine{1, "laptop"};
+  std::vector<Reported> reported;
+};
+
+TEST_F(Repair, has_nothing_to_do_in_a_sound_repository_and_changes_nothing) {
+  const auto before = object_names(store, "");
+  for (const Machine::Repair what :
+       {repair_index, repair_packs, repair_snapshots, recover_snapshots}) {
+    EXPECT_TRUE(repair(what).nothing());
+  }
+  EXPECT_EQ(object_names(store, ""), before);
+}
+
+TEST_F(Repair, lost_and_damaged_lists_come_back) {
+  const auto lists = object_names(store, "lists/");
+  ASSERT_EQ(lists.size(), 3U);
+  ASSERT_TRUE(store.remove(lists[0]));
+  flip(store, lists[1], 40);
+  const auto before = object_names(store, "");
+  EXPECT_GE(repair(repair_index, false).lists_retired, 2U);
+  EXPECT_EQ(object_names(store, ""), before);
+  const RepairReport report = repair(repair_index);
+  EXPECT_EQ(report.lists_retired, 2U);
+  EXPECT_GE(report.packs_listed, 2U);
+  EXPECT_TRUE(repair(repair_index).nothing());
+  expect_all_is_well();
+}
+
+TEST_F(Repair, of_a_lost_pack_the_files_are_named_and_the_rest_comes_back) {
+  for (const ObjectType type : {ObjectType::data_pack, ObjectType::tree_pack}) {
+    SCOPED_TRACE(static_cast<int>(type));
+    const auto names = packs_of(type);
+    ASSERT_FALSE(names.empty());
+    ASSERT_TRUE(store.remove(names[0]));
+    std::vector<SimTree> left;
+    for (const Reported& r : reported) left.push_back(readable(r.id));
+    EXPECT_EQ(repair(repair_packs, false).packs_lost, 1U);
+    EXPECT_EQ(repair(repair_packs).packs_lost, 1U);
+    const RepairReport dry = repair(repair_snapshots, false);
+    const RepairReport report = repair(repair_snapshots);
+    EXPECT_EQ(report.snapshots.size(), dry.snapshots.size());
+    EXPECT_FALSE(report.snapshots.empty());
+    EXPECT_GT(report.lost_count, 0U);
+    for (std::size_t i = 0; i < reported.size(); ++i) {
+      const SnapshotId now = copy_of(report, reported[i].id);
+      const SimTree got = readable(now);
+      for (const auto& [path, file] : left[i])
+        EXPECT_TRUE(got.contains(path) && got.at(path) == file) << path;
+      // Each file is there or named.
+      for (const auto& [path, file] : reported[i].tree) {
+        if (got.contains(path) || now == reported[i].id) continue;
+        EXPECT_TRUE(std::ranges::any_of(report.lost, [&](const std::string& line) {
+          return line.find(path) != std::string::npos ||
+                 line.find("everything behind") != std::string::npos;
+        })) << path;
+      }
+    }
+    EXPECT_TRUE(repair(repair_snapshots).snapshots.empty()) << "made once only";
+    expect_heals();
+    change_tree(machine.tree, machine.random);
+    for (int i = 0; i < 2; ++i) {
+      const auto snapshot = machine.backup(store);
+      ASSERT_TRUE(snapshot);
+      reported.push_back({snapshot->id, machine.tree});
+      change_tree(machine.tree, machine.random);
+    }
+  }
+}
+
+TEST_F(Repair, of_a_damaged_pack_whole_frames_are_saved) {
+  // Two owners, so two frames at least.
+  const auto names = packs_of(ObjectType::data_pack);
+  flip(store, names[0], 200);
+  std::vector<SimTree> left;
+  for (const Reported& r : reported) left.push_back(readable(r.id));
+  const RepairReport packs = repair(repair_packs);
+  EXPECT_EQ(packs.packs_damaged, 1U);
+  EXPECT_GT(packs.chunks_saved, 0U);
+  EXPECT_GT(packs.chunks_lost, 0U);
+  EXPECT_TRUE(repair(repair_packs).nothing());
+  const RepairReport report = repair(repair_snapshots);
+  for (std::size_t i = 0; i < reported.size(); ++i)
+    EXPECT_EQ(readable(copy_of(report, reported[i].id)), left[i]);
+  expect_heals();
+}
+
+TEST_F(Repair, a_lost_or_damaged_head_is_no_alarm_any_more_and_its_tree_is_found) {
+  for (const bool lose : {true, false}) {
+    SCOPED_TRACE(lose);
+    const Reported victim = reported[1];
+    std::string name;
+    {
+      const auto client = machine.open(store).value();
+      for (const Snapshot& s : client->repository().heads().value().snapshots)
+        if (s.id == victim.id) name = head_name(s.device, s.number);
+    }
+    if (lose) {
+      ASSERT_TRUE(store.remove(name));
+    } else {
+      flip(store, name, 60);
+    }
+    {
+      const auto client = machine.open(store).value();
+      const auto heads = client->repository().heads();
+      if (lose) {
+        ASSERT_FALSE(heads);
+        EXPECT_EQ(heads.error().code, Code::alarm);
+      } else {
+        EXPECT_EQ(heads.value().damaged.size(), 1U);
+      }
+    }
+    EXPECT_EQ(repair(repair_snapshots, false).heads_settled, 1U);
+    EXPECT_EQ(repair(repair_snapshots).heads_settled, 1U);
+    // Its lists are named by nobody now.
+    repair(repair_index);
+    const RepairReport found = repair(recover_snapshots);
+    ASSERT_EQ(found.snapshots.size(), 1U);
+    reported[1] = {found.snapshots[0].id, victim.tree};
+    EXPECT_TRUE(repair(recover_snapshots).nothing());
+    const auto more = machine.backup(store);
+    ASSERT_TRUE(more) << more.error().what;
+    reported.push_back({more->id, machine.tree});
+    expect_all_is_well();
+  }
+}
+
+TEST_F(Repair, the_newest_head_lost_leaves_the_device_able_to_go_on) {
+  std::string name;
+  {
+    const auto client = machine.open(store).value();
+    const Snapshot& newest = client->repository().heads().value().snapshots.back();
+    name = head_name(newest.device, newest.number);
+  }
+  ASSERT_TRUE(store.remove(name));
+  EXPECT_EQ(machine.backup(store).error().code, Code::alarm);
+  EXPECT_EQ(repair(repair_snapshots).heads_settled, 1U);
+  repair(repair_index);
+  const RepairReport found = repair(recover_snapshots);
+  ASSERT_EQ(found.snapshots.size(), 1U);
+  reported[2].id = found.snapshots[0].id;
+  const auto more = machine.backup(store);
+  ASSERT_TRUE(more) << more.error().what;
+  reported.push_back({more->id, machine.tree});
+  expect_all_is_well();
+}
+
+// Whatever is lost, and in whatever order it is repaired: a file that could be read before can be
+// read after, in its snapshot or in the copy of it.
+class RepairSeeds : public Repair, public ::testing::WithParamInterface<std::uint64_t> {};
+INSTANTIATE_TEST_SUITE_P(Some, RepairSeeds,
+                         ::testing::Range(std::uint64_t{0}, setting("HOLDFAST_REPAIR_SEEDS", 12)));
+
+TEST_P(RepairSeeds, nothing_that_was_good_is_worse_after_any_sequence_of_repairs) {
+  constexpr std::array<Machine::Repair, 4> all = {repair_index, repair_packs, repair_snapshots,
+                                                  recover_snapshots};
+  SeededRandom random(GetParam());
+  for (std::uint64_t n = 1 + random.below(3); n > 0; --n) {
+    std::vector<std::string> names = object_names(store, "packs/");
+    for (const std::string& name : object_names(store, "lists/")) names.push_back(name);
+    const std::string& victim = names[random.below(names.size())];
+    if (random.below(2) == 0) {
+      ASSERT_TRUE(store.remove(victim)) << victim;
+    } else if (store.size(victim)) {
+      flip(store, victim, random.next());
+    }
+  }
+  std::vector<SimTree> before;
+  for (const Reported& r : reported) before.push_back(readable(r.id));
+  std::map<SnapshotId, std::vector<SnapshotId>> copies;
+  std::size_t found = 0;
+  for (std::uint64_t n = 3 + random.below(5); n > 0 || found == 0; n -= n > 0 ? 1 : 0) {
+    const auto done = machine.repair(store, all[random.below(4)], true);
+    if (!done) {  // it says which one comes first
+      EXPECT_EQ(done.error().code, Code::denied) << done.error().what;
+      continue;
+    }
+    for (const RepairReport::Copy& copy : done->snapshots) copies[copy.of].push_back(copy.id);
+    found += done->found.size();
+  }
+  for (std::size_t i = 0; i < reported.size(); ++i) {
+    SimTree now = readable(reported[i].id);
+    for (const SnapshotId& copy : copies[reported[i].id]) now.merge(readable(copy));
+    for (const auto& [path, file] : before[i])
+      EXPECT_TRUE(now.contains(path) && now.at(path) == file) << path;
+  }
+}
+
+}  // namespace
+}  // namespace holdfast::sim

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "repo/repacker.h"
+
+namespace holdfast {
+
+Repacker::Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash> avoid)
+    : repository_(repository),
+      frames_(repository.parts().keys),
+      writer_({.store = repository.parts().store,
+               .keys = repository.parts().keys,
+               .device = repository.parts().device,
+               .signer = repository.parts().signer,
+               .random = repository.parts().random,
+               .index = repository.index(),
+               .stored = [](const PackTable&) -> Result<> { return {}; },
+               .distrusted = std::move(avoid)},
+              Compression::balanced),
+      data_(writer_, ObjectType::data_pack),
+      tree_(writer_, ObjectType::tree_pack) {}
+
+// A frame's chunks stay among themselves: they are of one owner (MET-01).
+Result<> Repacker::move_frame(const PackTable& table, std::size_t frame,
+                              std::span<const std::uint16_t> slots) {
+  const PackFrame& f = table.frames[frame];
+  HF_TRY(frames_.read(repository_.parts().store, table, frame, plain_));
+  ChunkWriter::Lane& lane = table.type == ObjectType::tree_pack ? tree_ : data_;
+  ++group_;
+  std::size_t offset = 0;
+  auto next = slots.begin();
+  for (std::uint32_t slot = 0; slot < f.chunk_count && next != slots.end(); ++slot) {
+    const PackChunk& chunk = table.chunks[f.first_chunk + slot];
+    if (*next == slot) {
+      ++next;
+      HF_TRY(lane.put(chunk.type, ByteSpan(plain_).subspan(offset, chunk.length), group_,
+                      f.method != Method::raw));
+    }
+    offset += chunk.length;
+  }
+  return lane.flush();
+}
+
+Result<std::vector<IndexedPack>> Repacker::finish() {
+  HF_TRY(data_.flush());
+  HF_TRY(tree_.flush());
+  return writer_.finish();
+}
+
+}  // namespace holdfast

@@ -288,7 +288,9 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
       CheckProgress progress;
       const Stop stop;
       const auto report =
-          check((*client)->repository(), {.read_data_percent = 100, .workers = 1}, progress, stop);
+          check((*client)->repository(),
+                {.read_data_percent = 100, .workers = 1, .found_before = (*client)->damaged()},
+                progress, stop);
       EXPECT_TRUE(!report || !report->clean()) << "byte " << at << " of " << bad.size();
       const auto tree = read_back((*client)->repository(), *snapshot);
       if (tree) {

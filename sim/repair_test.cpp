@@ -244,10 +244,8 @@ TEST_F(Repair, a_lost_or_damaged_head_is_no_alarm_any_more_and_its_tree_is_found
         EXPECT_EQ(heads.value().damaged.size(), 1U);
       }
     }
-    EXPECT_EQ(repair(repair_snapshots, false).heads_settled, 1U);
-    EXPECT_EQ(repair(repair_snapshots).heads_settled, 1U);
-    // Its lists are named by nobody now.
-    repair(repair_index);
+    EXPECT_EQ(repair(repair_index, false).heads_settled, 1U);
+    EXPECT_EQ(repair(repair_index).heads_settled, 1U);
     const RepairReport found = repair(recover_snapshots);
     ASSERT_EQ(found.snapshots.size(), 1U);
     reported[1] = {found.snapshots[0].id, victim.tree};
@@ -268,14 +266,41 @@ TEST_F(Repair, the_newest_head_lost_leaves_the_device_able_to_go_on) {
   }
   ASSERT_TRUE(store.remove(name));
   EXPECT_EQ(machine.backup(store).error().code, Code::alarm);
-  EXPECT_EQ(repair(repair_snapshots).heads_settled, 1U);
-  repair(repair_index);
+  EXPECT_EQ(repair(repair_index).heads_settled, 1U);
   const RepairReport found = repair(recover_snapshots);
   ASSERT_EQ(found.snapshots.size(), 1U);
   reported[2].id = found.snapshots[0].id;
   const auto more = machine.backup(store);
   ASSERT_TRUE(more) << more.error().what;
   reported.push_back({more->id, machine.tree});
+  expect_all_is_well();
+}
+
+TEST_F(Repair, key_slots_and_secrets_come_back_from_the_home) {
+  for (const char* folder : {"chain/", "secrets/"})
+    for (const bool lose : {true, false})
+      for (const std::string& name : object_names(store, folder)) {
+        SCOPED_TRACE(name);
+        const Bytes before = store.get(name, kBig).value();
+        if (lose) {
+          ASSERT_TRUE(store.remove(name));
+        } else {
+          flip(store, name, before.size() / 2);
+        }
+        {
+          Machine fresh(++fresh_seed, "fresh");
+          const auto recovered = fresh.recover(store, *machine.paper);
+          EXPECT_FALSE(recovered && fresh.open(store)) << "nobody else can get in";
+        }
+        auto client = machine.open(store);
+        ASSERT_TRUE(client) << client.error().what;
+        const auto dry = repair_keys(store, machine.home(), **client, false);
+        ASSERT_TRUE(dry) << dry.error().what;
+        EXPECT_EQ(dry->size(), 1U);
+        EXPECT_EQ(repair_keys(store, machine.home(), **client, true).value(), *dry);
+        EXPECT_TRUE(repair_keys(store, machine.home(), **client, true)->empty());
+        EXPECT_EQ(store.get(name, kBig).value(), before);
+      }
   expect_all_is_well();
 }
 

@@ -25,11 +25,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "this machine";
-}
-
 Result<> write_new_file(const std::string& path, ByteSpan bytes) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0 && errno == EEXIST)
@@ -368,7 +363,24 @@ Result<int> run_status(const Context& context) {
               {"devices", devices},
               {"snapshots", heads.snapshots.size()},
               {"damaged_heads", heads.damaged.size()}});
-  return heads.damaged.empty() ? 0 : 4;
+  return heads.damaged.empty() && client.damaged().empty() ? 0 : 4;
+}
+
+Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command) {
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  HF_ASSIGN(const auto folders, HomeFolders::open(paths));
+  const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
+  const AskPassphrase ask_new = [&] { return new_passphrase(command.new_file); };
+  const bool seal = command.action == "set";
+  HF_TRY(seal_home(folders->home(), ask, seal ? ask_new : AskPassphrase(), context.random));
+  context.out.object(
+      {{"message_type", "summary"}, {"command", "home"}, {"home_sealed", seal}});
+  context.out.message(sealed_text(seal));
+  if (seal)
+    context.out.message(
+        "Copies of the key that were made before (backups of the home, snapshots of its disk) open "
+        "as they did then.");
+  return 0;
 }
 
 }  // namespace holdfast

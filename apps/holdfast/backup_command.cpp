@@ -32,16 +32,6 @@ namespace {
 using nlohmann::json;
 constexpr std::uint64_t kListFileMax = 256U << 20;
 
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
-
-std::string user_name() {
-  const passwd* entry = ::getpwuid(::geteuid());
-  return entry == nullptr ? std::to_string(::geteuid()) : entry->pw_name;
-}
-
 Result<std::string> read_file(const std::string& path, std::string_view what) {
   std::ifstream file(path == "-" ? "/dev/stdin" : path, std::ios::binary);
   if (!file)

@@ -30,6 +30,8 @@ struct Commands {
   CheckCommand check;
   ForgetCommand forget;
   PruneCommand prune;
+  RepairCommand repair;
+  HomePassphraseCommand home;
   std::string shell;
 };
 
@@ -125,6 +127,18 @@ void add_account_commands(CLI::App& app, Commands& c) {
       .add_option("--device-name", c.recover.device_name,
                   "Name of this device (else the host's name)")
       ->type_name("NAME");
+  CLI::App& home = command(app, "home", "Seal this home's key with a passphrase, or open it",
+                           "  holdfast home passphrase set\n"
+                           "  holdfast home passphrase remove");
+  home.add_option("WHAT", c.home.what, "passphrase")
+      ->required()
+      ->check(CLI::IsMember({"passphrase"}));
+  home.add_option("ACTION", c.home.action, "set (a new one, or another one) or remove")
+      ->required()
+      ->check(CLI::IsMember({"set", "remove"}));
+  home.add_option("--new-passphrase-file", c.home.new_file,
+                  "File whose first line is the new passphrase; else it is asked for")
+      ->type_name("FILE");
   command(app, "status", "Account, devices, mode, newest snapshots", "  holdfast status");
 }
 
@@ -310,6 +324,25 @@ void add_retention_commands(CLI::App& app, Commands& c) {
   add_prune_options(prune, c.prune);
 }
 
+void add_repair_commands(CLI::App& app, Commands& c) {
+  CLI::App& repair = command(app, "repair", "Make the best of a repository that lost something",
+                             "  holdfast repair index             (only tells what it would do)\n"
+                             "  holdfast repair index --apply\n  holdfast repair packs --apply\n"
+                             "  holdfast repair snapshots --apply");
+  repair
+      .add_option("WHAT", c.repair.what,
+                  "index (lists of packs, the local index, keys that the store lost), packs (saves "
+                  "what can be read of damaged ones) or snapshots (copies without what is lost); "
+                  "in this order")
+      ->required()
+      ->check(CLI::IsMember({"index", "packs", "snapshots"}));
+  repair.add_flag("--apply", c.repair.apply, "Do it; without it nothing is changed");
+  CLI::App& recover = command(app, "recover-snapshots",
+                              "Find trees that no snapshot names, and make snapshots of them",
+                              "  holdfast recover-snapshots\n  holdfast recover-snapshots --apply");
+  recover.add_flag("--apply", c.repair.apply, "Do it; without it nothing is changed");
+}
+
 Result<int> run(const CLI::App& app, const Commands& c, const Context& context) {
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "init") return run_init(context, c.init);
@@ -326,6 +359,9 @@ Result<int> run(const CLI::App& app, const Commands& c, const Context& context) 
   if (name == "check") return run_check(context, c.check);
   if (name == "forget") return run_forget(context, c.forget);
   if (name == "prune") return run_prune(context, c.prune);
+  if (name == "repair") return run_repair(context, c.repair);
+  if (name == "recover-snapshots") return run_recover_snapshots(context, c.repair);
+  if (name == "home") return run_home_passphrase(context, c.home);
   if (name == "completion") return print_completion(app, c.shell, context.out);
   return print_man_page(app, context.out);
 }
@@ -409,6 +445,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   add_query_commands(app, c);
   add_data_commands(app, c);
   add_retention_commands(app, c);
+  add_repair_commands(app, c);
   add_generators(app, c);
   take_one_value_each(app);
   try {

@@ -59,6 +59,8 @@ class OpenRepository {
 };
 
 [[nodiscard]] Result<bool> home_is_sealed(Home home);
+std::string host_name();
+std::string user_name();
 
 // What a path on this machine names: absolute, clean, as it was spelled. Only where it has "..",
 // the part up to the last of these is the place that the system goes to, which behind a symlink is
@@ -138,6 +140,14 @@ struct ForgetCommand {
   PruneCommand pruning;
 };
 
+struct RepairCommand {
+  std::string what;
+  bool apply = false;
+};
+struct HomePassphraseCommand {
+  std::string what, action, new_file;
+};
+
 // Paths of a filter as a backup stored them.
 Result<SnapshotFilter> stored_filter(SnapshotFilter filter);
 bool selected(const Snapshot& snapshot, const SnapshotFilter& filter);
@@ -156,5 +166,8 @@ Result<int> run_dump(const Context& context, const DumpCommand& command);
 Result<int> run_check(const Context& context, const CheckCommand& command);
 Result<int> run_forget(const Context& context, const ForgetCommand& command);
 Result<int> run_prune(const Context& context, const PruneCommand& command);
+Result<int> run_repair(const Context& context, const RepairCommand& command);
+Result<int> run_recover_snapshots(const Context& context, const RepairCommand& command);
+Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command);
 
 }  // namespace holdfast

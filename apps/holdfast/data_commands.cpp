@@ -316,7 +316,8 @@ void report_check(const Context& context, const CheckReport& report, std::int64_
 Result<int> run_check(const Context& context, const CheckCommand& command) {
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   CheckProgress progress;
-  const CheckOptions options{.read_data_percent = command.read_data_percent};
+  const CheckOptions options{.read_data_percent = command.read_data_percent,
+                             .found_before = opened->client().damaged()};
   const std::int64_t started = context.clock.steady_ns();
   Result<CheckReport> result;
   {

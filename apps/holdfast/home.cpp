@@ -72,20 +72,20 @@ Result<Secret> command_passphrase(const std::string& command) {
   return line;
 }
 
-Result<Secret> prompt_passphrase() {
+Result<Secret> prompt_passphrase(std::string_view words) {
   const File tty(std::fopen("/dev/tty", "r+e"));
   if (!tty)
     return fail(Code::denied,
-                "the home is sealed and there is no terminal to ask for its passphrase: use "
-                "--passphrase-file, "
-                "HOLDFAST_PASSPHRASE_FILE or HOLDFAST_PASSPHRASE_COMMAND");
+                "a passphrase is needed and there is no terminal to ask for it: use "
+                "--passphrase-file, HOLDFAST_PASSPHRASE_FILE or HOLDFAST_PASSPHRASE_COMMAND (for a "
+                "new one --new-passphrase-file)");
   const int fd = ::fileno(tty.get());
   termios old{};
   const bool echo = tcgetattr(fd, &old) == 0;
   termios quiet = old;
   quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
   if (echo) tcsetattr(fd, TCSAFLUSH, &quiet);
-  (void)write_all(fd, as_bytes("Passphrase of the holdfast home: "));
+  (void)write_all(fd, as_bytes(words));
   auto line = first_line(tty.get(), "passphrase");
   if (echo) tcsetattr(fd, TCSAFLUSH, &old);
   (void)write_all(fd, as_bytes("\n"));
@@ -210,7 +210,16 @@ Result<std::optional<Secret>> configured_passphrase(const std::string& file_opti
 
 Result<Secret> get_passphrase(const std::string& file_option) {
   HF_ASSIGN(auto configured, configured_passphrase(file_option));
-  return configured ? std::move(*configured) : prompt_passphrase();
+  return configured ? std::move(*configured)
+                    : prompt_passphrase("Passphrase of the holdfast home: ");
+}
+
+Result<Secret> new_passphrase(const std::string& file) {
+  if (!file.empty()) return read_passphrase_file(file);
+  HF_ASSIGN(Secret first, prompt_passphrase("New passphrase of the holdfast home: "));
+  HF_ASSIGN(const Secret second, prompt_passphrase("The same again: "));
+  if (as_text(first.span()) == as_text(second.span())) return first;
+  return fail(Code::invalid, "the two were not the same; nothing was changed");
 }
 
 }  // namespace holdfast

@@ -50,4 +50,7 @@ Result<std::optional<Secret>> configured_passphrase(const std::string& file_opti
 // The same, else a prompt on the terminal.
 Result<Secret> get_passphrase(const std::string& file_option);
 
+// To seal a home with: the first line of the file, else what is typed twice on the terminal.
+Result<Secret> new_passphrase(const std::string& file);
+
 }  // namespace holdfast

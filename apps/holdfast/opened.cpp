@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // From options to an opened repository, and from what a user types to a snapshot.
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -56,6 +58,16 @@ Result<std::string> named_path(const std::string& path) {
   return clean;
 }
 
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "this machine";
+}
+
+std::string user_name() {
+  const passwd* entry = ::getpwuid(::geteuid());
+  return entry == nullptr ? std::to_string(::geteuid()) : entry->pw_name;
+}
+
 bool is_bucket(const std::string& place) { return place.starts_with("s3:"); }
 
 Result<std::string> repository_place(const Context& context, const HomePaths& paths) {
@@ -108,6 +120,11 @@ Result<bool> home_is_sealed(Home home) {
 
 Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
   HF_ASSIGN(HeadList heads, repository().heads());
+  for (const std::string& what : client_->damaged())
+    context.out.damage(
+        fmt::format("{}. This home's copy is used; 'holdfast repair index --apply' "
+                    "puts it back",
+                    what));
   for (const std::string& what : heads.damaged) context.out.damage(what);
   if (index) {
     HF_ASSIGN(const auto damaged, repository().sync_index(heads, context.stop));

@@ -182,7 +182,7 @@ Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
               {"command", "snapshots"},
               {"snapshots", shown},
               {"damaged", heads.damaged.size()}});
-  return heads.damaged.empty() ? 0 : 4;
+  return heads.damaged.empty() && opened->client().damaged().empty() ? 0 : 4;
 }
 
 Result<int> run_ls(const Context& context, const LsCommand& command) {

@@ -24,6 +24,7 @@ struct Description {
   Suite suite = Suite::aes_256_gcm;
 };
 
+std::string copy_name(Epoch epoch) { return fmt::format("secrets-{:08x}", epoch); }
 std::string secrets_name(Epoch epoch) { return fmt::format("secrets/{:08x}", epoch); }
 
 // ---- what lies in the store
@@ -175,10 +176,24 @@ Result<> write_seen(LocalFolder& state, const Chain& chain) {
 // Joins the repository's chain with the home's copy: neither may contradict the other, the shorter
 // gets what it lacks.
 Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
-                         const AccountId& account) {
-  HF_ASSIGN(std::vector<Bytes> theirs, read_chain(store));
+                         const AccountId& account, std::vector<std::string>& damaged) {
+  auto read = read_chain(store);
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
-  HF_ASSIGN(Chain chain, verify_chain(theirs));
+  auto verified = read ? verify_chain(*read) : Result<Chain>(std::unexpected(read.error()));
+  // What does not verify is nothing that anybody signed: this home's own copy counts, as when the
+  // store shows nothing new, and repair_keys() puts it back. A chain that verifies and is another
+  // one is an alarm below.
+  const bool invalid =
+      !verified && (verified.error().code == Code::corrupt || verified.error().code == Code::alarm);
+  if (invalid && !ours.empty()) {
+    HF_ASSIGN(Chain mine, verify_chain(ours));
+    HF_TRY(check_seen(state, mine));
+    damaged.push_back(std::move(verified).error().what);
+    return mine;
+  }
+  HF_TRY(verified);
+  const std::vector<Bytes>& theirs = *read;
+  Chain chain = std::move(*verified);
   if (chain.account() != account)
     return fail(Code::denied, "the repository's chain is of another account");
   HF_TRY(check_seen(state, chain));
@@ -208,16 +223,36 @@ RepositoryKeys repository_keys(const Description& description, const OpenedAccou
   return keys;
 }
 
-Result<> read_secrets(ObjectStore& store, RepositoryKeys& keys) {
-  const std::string name = secrets_name(keys.newest);
-  auto object = store.get(name, kSecretsMax);
-  if (!object) return wrap(std::move(object).error(), name);
-  HF_ASSIGN(Bytes content, open_box(keys, ObjectType::repository_secrets, name, *object));
+Result<RepositorySecrets> open_secrets(const RepositoryKeys& keys, const std::string& name,
+                                       ByteSpan object) {
+  HF_ASSIGN(Bytes content, open_box(keys, ObjectType::repository_secrets, name, object));
   auto secrets = parse_secrets(content);
   wipe(content);
-  if (!secrets) return wrap(std::move(secrets).error(), name);
-  keys.secrets = std::move(*secrets);
-  return {};
+  return secrets;
+}
+
+// The home keeps a copy, as sealed as the store's: without it nothing in the repository opens.
+Result<> read_secrets(ObjectStore& store, LocalFolder& state, RepositoryKeys& keys,
+                      std::vector<std::string>& damaged) {
+  const std::string name = secrets_name(keys.newest);
+  auto object = store.get(name, kSecretsMax);
+  auto secrets = object ? open_secrets(keys, name, *object)
+                        : Result<RepositorySecrets>(std::unexpected(object.error()));
+  const std::string copy = copy_name(keys.newest);
+  if (secrets) {
+    keys.secrets = std::move(*secrets);
+    if (const auto there = state.read(copy, kSecretsMax); there && *there == *object) return {};
+    auto kept = state.replace(copy, *object);
+    // A home that cannot be written (a rescue system) keeps nothing.
+    return kept || kept.error().code != Code::denied ? kept : Result<>();
+  }
+  if (is_damage(secrets.error()))
+    if (const auto kept = state.read(copy, kSecretsMax)) {
+      HF_ASSIGN(keys.secrets, open_secrets(keys, name, *kept));
+      damaged.push_back(fmt::format("{}: {}", name, secrets.error().what));
+      return {};
+    }
+  return wrap(std::move(secrets).error(), name);
 }
 
 Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& random) {
@@ -298,7 +333,9 @@ Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys
                     "another folder, or use 'holdfast recover' in a new home",
                     there.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, there.place.repository.hex());
-  HF_ASSIGN([[maybe_unused]] const Chain chain, sync_chain(store, home, state, device.account));
+  std::vector<std::string> damaged;
+  HF_ASSIGN([[maybe_unused]] const Chain chain,
+            sync_chain(store, home, state, device.account, damaged));
   return InitReport{device.account, there.place.repository, device.id, false, true};
 }
 
@@ -420,12 +457,14 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
             "home that belong together",
             description.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, description.place.repository.hex());
-  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account));
+  std::vector<std::string> damaged;
+  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged));
   HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
   std::unique_ptr<Client> client(
       new Client(std::move(device), std::move(chain), home, description.place.repository));
   client->keys_ = repository_keys(description, account);
-  HF_TRY(read_secrets(store, client->keys_));
+  HF_TRY(read_secrets(store, client->state_, client->keys_, damaged));
+  client->damaged_ = std::move(damaged);
   const auto check_chain = [c = client.get()](std::uint64_t position,
                                               const EntryHash& hash) -> Result<> {
     if (position <= c->chain_->position() && c->chain_->hash_at(position) == hash) return {};
@@ -441,6 +480,48 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                         client->chain_->newest_hash(), client->device_.id, client->signer_,
                         world.random, world.clock, options.index, options.reader, options.lists}));
   return client;
+}
+
+namespace {
+
+// `found` names it where it is not what the home has.
+Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bool apply,
+                  std::vector<std::string>& found) {
+  const auto there = store.get(name, std::max<std::uint64_t>(ours.size(), kSecretsMax));
+  if (there && std::ranges::equal(*there, ours)) return {};
+  if (!there && !is_damage(there.error())) return std::unexpected(there.error());
+  const bool lost = !there && there.error().code == Code::not_found;
+  found.push_back(fmt::format("{}: {}; this home has a copy", name, lost ? "lost" : "damaged"));
+  if (!apply) return {};
+  if (!lost) HF_TRY(store.remove(name));
+  return store.put(name, ours);
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
+                                             bool apply) {
+  std::vector<std::string> found;
+  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
+  // Another chain than this home's is no damage: open() told that they agree, or that the store's
+  // is not whole.
+  for (std::size_t n = 0; n < ours.size(); ++n)
+    HF_TRY(put_back(store, chain_object_name(n), ours[n], apply, found));
+  const RepositoryKeys& keys = client.keys();
+  SubFolder state(home.state, keys.place.repository.hex());
+  if (const auto kept = state.read(copy_name(keys.newest), kSecretsMax))
+    HF_TRY(put_back(store, secrets_name(keys.newest), *kept, apply, found));
+  return found;
+}
+
+Result<> seal_home(Home home, const AskPassphrase& ask, const AskPassphrase& ask_new,
+                   Random& random) {
+  HF_ASSIGN(const DeviceKeys device, read_device(home, ask));
+  std::optional<Secret> passphrase;
+  if (ask_new) {
+    HF_ASSIGN(passphrase, ask_new());
+  }
+  return write_device(home, device, passphrase, random);
 }
 
 }  // namespace holdfast

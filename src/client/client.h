@@ -88,6 +88,9 @@ class Client {
   [[nodiscard]] const DeviceKeys& device() const { return device_; }
   [[nodiscard]] const RepositoryKeys& keys() const { return keys_; }
   [[nodiscard]] DeviceKeyLookup device_lookup() const;
+  // What of the chain and the secrets the store lost, so that the home's copies were used:
+  // repair_keys() puts them back.
+  [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
 
  private:
   Client(DeviceKeys device, Chain chain, Home home, const RepositoryId& repository);
@@ -96,7 +99,18 @@ class Client {
   std::optional<Chain> chain_;
   RepositoryKeys keys_;
   SubFolder state_, cache_;
+  std::vector<std::string> damaged_;
   std::unique_ptr<Repository> repository_;
 };
+
+// Puts back what of the account's chain and of the repository's secrets the store lost, from the
+// home's copies; what stands there damaged is removed first. Names what was not as it must be.
+Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
+                                             bool apply);
+
+// Seals the home's key with what `ask_new` gives; without `ask_new` it lies open from then on.
+// Nothing changes unless the key opens. Code::denied: wrong passphrase.
+Result<> seal_home(Home home, const AskPassphrase& ask, const AskPassphrase& ask_new,
+                   Random& random);
 
 }  // namespace holdfast

@@ -25,6 +25,7 @@ class Check {
       : repository_(repository), options_(options), progress_(progress), stop_(stop) {}
 
   Result<CheckReport> run() {
+    for (const std::string& what : options_.found_before) damage(what);
     HF_ASSIGN(heads_, repository_.heads());
     for (const std::string& head : heads_.damaged) damage(head);
     HF_ASSIGN(const auto lists, repository_.sync_index(heads_, stop_));

@@ -11,6 +11,7 @@ namespace holdfast {
 struct CheckOptions {
   double read_data_percent = 0;  // 0: structure only; 100: every byte of every pack
   unsigned workers = 2;
+  std::vector<std::string> found_before{};  // damage that opening the repository met
 };
 
 struct CheckDamage {

@@ -146,6 +146,30 @@ unsigned workers_of(const RepositoryParts& parts, const RepairOptions& options) 
   return std::max({options.workers, parts.store.parallel(), 1U});
 }
 
+// Stubs for heads that are gone, so that nobody misses them any more.
+Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) {
+  const RepositoryParts& parts = repository.parts();
+  std::vector<MissingHead> missing;
+  HF_ASSIGN([[maybe_unused]] const HeadList heads, repository.heads_with_gaps(missing));
+  for (const MissingHead& head : missing) {
+    report.found.push_back(
+        fmt::format("{}: lost or damaged; 'holdfast recover-snapshots' looks for its tree",
+                    head_name(head.at.device, head.at.number)));
+    ++report.heads_settled;
+    if (!apply) continue;
+    const Bytes object = seal_dropped({.by = parts.device,
+                                       .snapshot = head.at,
+                                       .head = head.id,
+                                       .previous = head.before,
+                                       .previous_number = head.before_number,
+                                       .reason = "lost in the store; settled by a repair"},
+                                      parts.keys, parts.signer, parts.random);
+    auto put = parts.store.put(dropped_name(head.at), object);
+    if (!put && put.error().code != Code::conflict) return put;
+  }
+  return {};
+}
+
 }  // namespace
 
 // ---- index
@@ -160,6 +184,7 @@ Result<RepairReport> repair_index(Repository& repository, const RepairOptions& o
     for (const IndexedPack& pack : repository.index().packs()) all.push_back(pack.pack);
     if (!all.empty()) HF_TRY(repository.index().remove_packs(all));
   }
+  HF_TRY(settle_heads(repository, options.apply, report));
   HF_ASSIGN(const HeadList heads, read_with_damage(repository, stop));
   Amends amends;
   HF_ASSIGN(amends.retired, repository.damaged_lists(heads, stop));
@@ -519,14 +544,14 @@ class SnapshotRepair {
       : repository_(repository), options_(options), progress_(progress), stop_(stop) {}
 
   Result<RepairReport> run() {
-    HF_TRY(settle_heads());
-    HF_ASSIGN(const HeadList heads, options_.apply ? repository_.heads() : lenient());
+    HF_ASSIGN(const HeadList heads, repository_.heads());
     HF_ASSIGN([[maybe_unused]] const auto damaged, repository_.sync_index(heads, stop_));
-    HF_TRY(forget_lost_packs());
     progress_.total = heads.snapshots.size();
     HF_TRY(repository_.index().flush());  // so that chunks have numbers
     HF_ASSIGN(const bool all_whole, are_whole(heads));
-    if (all_whole) return std::move(report_);
+    HF_ASSIGN(const auto known, repository_.known_damaged());
+    if (all_whole && known.empty()) return std::move(report_);
+    HF_TRY(expect_others_done());
     for (const Snapshot& snapshot : heads.snapshots) {
       HF_ASSIGN(const bool whole, is_whole(snapshot, nullptr));
       if (!whole && !was_repaired(heads, snapshot)) HF_TRY(repair(snapshot));
@@ -536,45 +561,23 @@ class SnapshotRepair {
   }
 
  private:
-  Result<HeadList> lenient() {
-    std::vector<MissingHead> missing;
-    return repository_.heads_with_gaps(missing);
-  }
-
-  // Stubs for heads that are gone, so that nobody misses them any more.
-  Result<> settle_heads() {
-    HF_ASSIGN(const auto lock, writer_lock(repository_));
-    const RepositoryParts& parts = repository_.parts();
-    std::vector<MissingHead> missing;
-    HF_ASSIGN([[maybe_unused]] const HeadList heads, repository_.heads_with_gaps(missing));
-    for (const MissingHead& head : missing) {
-      report_.found.push_back(
-          fmt::format("{}: lost or damaged; 'holdfast recover-snapshots' looks for its tree",
-                      head_name(head.at.device, head.at.number)));
-      ++report_.heads_settled;
-      if (!options_.apply) continue;
-      const Bytes object = seal_dropped({.by = parts.device,
-                                         .snapshot = head.at,
-                                         .head = head.id,
-                                         .previous = head.before,
-                                         .previous_number = head.before_number,
-                                         .reason = "lost in the store; settled by a repair"},
-                                        parts.keys, parts.signer, parts.random);
-      auto put = parts.store.put(dropped_name(head.at), object);
-      if (!put && put.error().code != Code::conflict) return put;
-    }
-    return {};
-  }
-
-  // They are in the local index only. What lies in damaged ones is not known to be lost.
-  Result<> forget_lost_packs() {
-    HF_ASSIGN(const auto damaged, repository_.known_damaged());
-    if (!damaged.empty())
-      return fail(Code::denied, fmt::format("a check found {} damaged packs, such as {}: run "
-                                            "'holdfast repair packs' first",
-                                            damaged.size(), damaged.begin()->hex()));
+  // What is only not found must not be taken for lost.
+  Result<> expect_others_done() {
+    RepairProgress progress;
+    HF_ASSIGN(const RepairReport index,
+              repair_index(repository_, {.apply = false}, progress, stop_));
+    if (!index.nothing())
+      return fail(Code::denied, fmt::format("{}. Run 'holdfast repair index --apply' first",
+                                            index.found.front()));
+    HF_ASSIGN(const auto known, repository_.known_damaged());
+    HF_ASSIGN(const HeadList heads, repository_.heads());
+    HF_ASSIGN(const auto damaged, repository_.sync_index(heads, stop_));
     HF_ASSIGN(const auto lost, repository_.lost_packs(stop_));
-    return lost.empty() ? Result<>() : repository_.index().remove_packs(lost);
+    if (known.empty() && damaged.empty() && lost.empty()) return {};
+    const std::string what = !damaged.empty() ? damaged.front()
+                             : !known.empty() ? "pack " + known.begin()->hex() + " is damaged"
+                                              : "pack " + lost.front().hex() + " is lost";
+    return fail(Code::denied, fmt::format("{}. Run 'holdfast repair packs --apply' first", what));
   }
 
   // What snapshots share is looked at once.

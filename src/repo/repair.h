@@ -10,7 +10,7 @@ struct RepairOptions {
   bool apply = false;  // else only the report
   unsigned workers = 2;
   // Of the snapshots that repair_snapshots() and recover_snapshots() make.
-  std::string host, user, program;
+  std::string host{}, user{}, program{};
 };
 
 struct RepairReport {

@@ -51,6 +51,9 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   run -0 --separate-stderr hf --json ls "latest:$T/src"; valid ls 'entry summary-ls'
   run -1 --separate-stderr hf --json ls 00000000; valid ls error
   run -2 --separate-stderr hf --json ls; valid ls error
+  echo word >word
+  run -0 --separate-stderr hf --json home passphrase set --new-passphrase-file word; valid home summary-home
+  run -0 --separate-stderr hf --json --passphrase-file word home passphrase remove; valid home summary-home
   run -0 --separate-stderr hf --json forget --keep-last 1 --dry-run; valid forget 'decision summary-forget'
   run -0 --separate-stderr hf --json prune --dry-run; valid prune summary-prune
   run -0 --separate-stderr hf --json prune; valid prune summary-prune
@@ -60,6 +63,10 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
   rm "$pack"
   run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'
+  run -0 --separate-stderr hf --json recover-snapshots; valid recover-snapshots summary-recover-snapshots
+  run -4 --separate-stderr hf --json repair packs; valid repair 'damage summary-repair'
+  run -0 --separate-stderr hf --json repair packs --apply; valid repair 'damage summary-repair'
+  run -4 --separate-stderr hf --json repair snapshots; valid repair 'damage lost repaired summary-repair'
   run -4 --separate-stderr hf --json restore "$first" --target back2; valid restore 'incomplete summary-restore'
   find outputs -type f ! -name '*.kinds' -print0 | sort -z |
     xargs -0 python3 "$root/tests/cli/validate-json.py" "$root/testdata/json-schema"

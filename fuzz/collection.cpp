@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const ByteSpan rest(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
   const Place place{};  // of the seeds: zeros
-  switch (data[0] % 4) {
+  switch (data[0] % 5) {
     case 0:
       (void)parse_collection(rest, place);
       break;
@@ -17,6 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 2:
       (void)parse_abandoned(rest, place);
+      break;
+    case 3:
+      (void)parse_tags(rest, place);
       break;
     default:
       (void)parse_dropped(rest, place);

@@ -268,6 +268,11 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
   const auto pruned = machine.prune(store, {.give_up_after_ns = 0});
   ASSERT_TRUE(pruned) << pruned.error().what;
   ASSERT_EQ(pruned->sessions_given_up, 1U);
+  {
+    const auto client = machine.open(store);
+    ASSERT_TRUE(client);
+    ASSERT_TRUE(put_tags((*client)->repository().parts(), *snapshot, {"tagged"}));
+  }
   SeededRandom random(7);
   std::set<std::string> classes;
   for (const std::string& name : names(store)) {
@@ -299,8 +304,8 @@ TEST(Engine, a_flipped_bit_in_any_object_is_found_and_never_restored) {
     }
     store.overwrite(name, good);
   }
-  // repository, chain, secrets, packs, lists, heads, .open, .gen, .dropped, gc, .done
-  EXPECT_EQ(classes.size(), 11U);
+  // repository, chain, secrets, packs, lists, heads, .open, .gen, .dropped, .tags, gc, .done
+  EXPECT_EQ(classes.size(), 12U);
 }
 
 TEST(Engine, two_machines_back_up_at_once_into_one_repository) {

@@ -373,8 +373,7 @@ Result<int> run_home_passphrase(const Context& context, const HomePassphraseComm
   const AskPassphrase ask_new = [&] { return new_passphrase(command.new_file); };
   const bool seal = command.action == "set";
   HF_TRY(seal_home(folders->home(), ask, seal ? ask_new : AskPassphrase(), context.random));
-  context.out.object(
-      {{"message_type", "summary"}, {"command", "home"}, {"home_sealed", seal}});
+  context.out.object({{"message_type", "summary"}, {"command", "home"}, {"home_sealed", seal}});
   context.out.message(sealed_text(seal));
   if (seal)
     context.out.message(

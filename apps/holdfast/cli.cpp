@@ -31,6 +31,7 @@ struct Commands {
   ForgetCommand forget;
   PruneCommand prune;
   RepairCommand repair;
+  TagCommand tag;
   HomePassphraseCommand home;
   std::string shell;
 };
@@ -324,6 +325,21 @@ void add_retention_commands(CLI::App& app, Commands& c) {
   add_prune_options(prune, c.prune);
 }
 
+void add_tag_command(CLI::App& app, Commands& c) {
+  CLI::App& tag = command(app, "tag", "Change the tags of snapshots",
+                          "  holdfast tag --add before-upgrade latest\n"
+                          "  holdfast tag --remove daily --host laptop");
+  tag.add_option("SNAP", c.tag.snapshots, "Snapshots; without any, all that the filters leave");
+  tag.add_option("--add", c.tag.add, "Tag to add (repeatable)")->type_name("TAG");
+  tag.add_option("--remove", c.tag.remove, "Tag to remove (repeatable)")->type_name("TAG");
+  tag.add_option("--set", c.tag.set, "These tags instead of all others (repeatable)")
+      ->type_name("TAG");
+  tag.add_option("--host", c.tag.filter.host, "Only snapshots of this host");
+  tag.add_option("--path", c.tag.filter.path, "Only snapshots of this path");
+  tag.add_option("--tag", c.tag.filter.tags, "Only snapshots with this tag (repeatable)");
+  tag.add_flag("--dry-run", c.tag.dry_run, "Show what would change");
+}
+
 void add_repair_commands(CLI::App& app, Commands& c) {
   CLI::App& repair = command(app, "repair", "Make the best of a repository that lost something",
                              "  holdfast repair index             (only tells what it would do)\n"
@@ -359,6 +375,7 @@ Result<int> run(const CLI::App& app, const Commands& c, const Context& context) 
   if (name == "check") return run_check(context, c.check);
   if (name == "forget") return run_forget(context, c.forget);
   if (name == "prune") return run_prune(context, c.prune);
+  if (name == "tag") return run_tag(context, c.tag);
   if (name == "repair") return run_repair(context, c.repair);
   if (name == "recover-snapshots") return run_recover_snapshots(context, c.repair);
   if (name == "home") return run_home_passphrase(context, c.home);
@@ -445,6 +462,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   add_query_commands(app, c);
   add_data_commands(app, c);
   add_retention_commands(app, c);
+  add_tag_command(app, c);
   add_repair_commands(app, c);
   add_generators(app, c);
   take_one_value_each(app);

@@ -140,6 +140,11 @@ struct ForgetCommand {
   PruneCommand pruning;
 };
 
+struct TagCommand {
+  std::vector<std::string> snapshots, add, remove, set;
+  SnapshotFilter filter;
+  bool dry_run = false;
+};
 struct RepairCommand {
   std::string what;
   bool apply = false;
@@ -166,6 +171,7 @@ Result<int> run_dump(const Context& context, const DumpCommand& command);
 Result<int> run_check(const Context& context, const CheckCommand& command);
 Result<int> run_forget(const Context& context, const ForgetCommand& command);
 Result<int> run_prune(const Context& context, const PruneCommand& command);
+Result<int> run_tag(const Context& context, const TagCommand& command);
 Result<int> run_repair(const Context& context, const RepairCommand& command);
 Result<int> run_recover_snapshots(const Context& context, const RepairCommand& command);
 Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command);

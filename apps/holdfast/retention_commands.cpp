@@ -270,4 +270,81 @@ Result<int> run_forget(const Context& context, const ForgetCommand& command) {
   return prune_opened(context, *opened, prune);
 }
 
+namespace {
+
+// Each once, in the order in which they came.
+std::vector<std::string> changed_tags(const TagCommand& command, std::vector<std::string> tags) {
+  if (!command.set.empty()) tags = command.set;
+  tags.insert(tags.end(), command.add.begin(), command.add.end());
+  std::vector<std::string> out;
+  for (std::string& tag : tags)
+    if (std::ranges::find(command.remove, tag) == command.remove.end() &&
+        std::ranges::find(out, tag) == out.end())
+      out.push_back(std::move(tag));
+  return out;
+}
+
+Result<std::vector<const Snapshot*>> snapshots_to_tag(const TagCommand& command,
+                                                      const HeadList& heads) {
+  std::vector<const Snapshot*> out;
+  if (command.snapshots.empty()) {
+    HF_ASSIGN(const SnapshotFilter filter, stored_filter(command.filter));
+    for (const Snapshot& s : heads.snapshots)
+      if (selected(s, filter)) out.push_back(&s);
+    return out;
+  }
+  for (const std::string& text : command.snapshots) {
+    HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, text));
+    if (ref.has_path)
+      return usage(
+          fmt::format("tag '{}': expected a whole snapshot, not a path in it", escaped(text)));
+    if (std::ranges::find(out, ref.snapshot) == out.end()) out.push_back(ref.snapshot);
+  }
+  return out;
+}
+
+Result<> check_tags(const TagCommand& command) {
+  if (command.add.empty() && command.remove.empty() && command.set.empty())
+    return usage("tag: nothing to do; say --add, --remove or --set");
+  if (!command.set.empty() && !(command.add.empty() && command.remove.empty()))
+    return usage("tag: --set takes all other tags away; --add and --remove do not go with it");
+  for (const auto* tags : {&command.add, &command.set})
+    for (const std::string& tag : *tags)
+      if (tag.empty() || tag.size() > kTagMax)
+        return usage(fmt::format("tag '{}': a tag has 1 to {} bytes",
+                                 escaped(tag.substr(0, kTagMax)), kTagMax));
+  return {};
+}
+
+}  // namespace
+
+Result<int> run_tag(const Context& context, const TagCommand& command) {
+  HF_TRY(check_tags(command));
+  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  HF_ASSIGN(const HeadList heads, opened->heads(context, false));
+  HF_ASSIGN(const auto chosen, snapshots_to_tag(command, heads));
+  Output& out = context.out;
+  std::size_t changed = 0;
+  for (const Snapshot* s : chosen) {
+    HF_TRY(context.stop.check());
+    const std::vector<std::string> tags = changed_tags(command, s->tags);
+    if (tags == s->tags) continue;
+    if (tags.size() > kTagsMax)
+      return usage(fmt::format("snapshot {}: more than {} tags", s->id.brief(), kTagsMax));
+    if (!command.dry_run) HF_TRY(put_tags(opened->repository().parts(), *s, tags));
+    ++changed;
+    out.line(fmt::format("{}  {}: {}", s->id.brief(), local_time(s->ended),
+                         tags.empty() ? "no tags" : joined(tags)));
+    out.object(
+        {{"message_type", "tagged"}, {"snapshot", s->id.hex()}, {"tags", escaped_all(tags)}});
+  }
+  out.message(fmt::format("{} the tags of {} of {} snapshots",
+                          command.dry_run ? "Would change" : "Changed", changed, chosen.size()));
+  out.object({{"message_type", "summary"},
+              {"command", "tag"},
+              {"dry_run", command.dry_run},
+              {"changed", changed}});
+  return 0;
+}
+
 }  // namespace holdfast

@@ -28,6 +28,7 @@ inline constexpr std::string_view abandoned = "abandoned";          // signature
 inline constexpr std::string_view dropped = "dropped";
 inline constexpr std::string_view collection = "collection";
 inline constexpr std::string_view collection_done = "collection-done";
+inline constexpr std::string_view tags = "tags";
 
 // The account: chain, epochs, slots.
 inline constexpr std::string_view chain_entry = "chain-entry";        // signature of an entry
@@ -48,12 +49,41 @@ inline constexpr std::string_view home_plain = "home-plain";
 inline constexpr std::string_view home_header = "home-header";
 
 inline constexpr std::array all_purposes{
-    repository,     object,       nonce,         frame,           pack_table,      box,
-    table,          chunk_id,     tree_boundary, list_boundary,   chunker_hash,    chunker_prf,
-    head,           snapshot_id,  chain_entry,   chain_entry_id,  device_id,       slot_wrap,
-    slot_ephemeral, epoch_commit, secret_commit, old_epoch_key,   paper_symmetric, paper_x25519,
-    paper_ed25519,  paper_check,  epoch_secrets, home_seal,       home_plain,      home_header,
-    abandoned,      dropped,      collection,    collection_done,
+    repository,
+    object,
+    nonce,
+    frame,
+    pack_table,
+    box,
+    table,
+    chunk_id,
+    tree_boundary,
+    list_boundary,
+    chunker_hash,
+    chunker_prf,
+    head,
+    snapshot_id,
+    chain_entry,
+    chain_entry_id,
+    device_id,
+    slot_wrap,
+    slot_ephemeral,
+    epoch_commit,
+    secret_commit,
+    old_epoch_key,
+    paper_symmetric,
+    paper_x25519,
+    paper_ed25519,
+    paper_check,
+    epoch_secrets,
+    home_seal,
+    home_plain,
+    home_header,
+    abandoned,
+    dropped,
+    collection,
+    collection_done,
+    tags,
 };
 
 }  // namespace holdfast::purpose

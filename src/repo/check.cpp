@@ -140,10 +140,17 @@ class Check {
 
   Result<> check_session_record(const std::string& name) {
     HF_ASSIGN(const HeadName parsed, parse_head_name(name));
+    const RepositoryParts& parts = repository_.parts();
+    if (parsed.kind == HeadName::Kind::tags) {
+      HF_ASSIGN(const Bytes bytes, parts.store.get(name, kObjectMax));
+      HF_ASSIGN([[maybe_unused]] const TagsRecord record,
+                open_tags(bytes, {parsed.device, parsed.number}, parsed.revision, parts.keys,
+                          parts.devices));
+      return {};
+    }
     if (parsed.kind != HeadName::Kind::open && parsed.kind != HeadName::Kind::generation) return {};
-    HF_ASSIGN(
-        [[maybe_unused]] const SessionRecord record,
-        read_session_record(repository_.parts(), {parsed.device, parsed.number}, parsed.kind));
+    HF_ASSIGN([[maybe_unused]] const SessionRecord record,
+              read_session_record(parts, {parsed.device, parsed.number}, parsed.kind));
     return {};
   }
 

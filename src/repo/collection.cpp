@@ -123,6 +123,7 @@ std::unexpected<Error> moved(std::string_view name) {
 
 constexpr Kind kAbandoned{ObjectType::abandoned, purpose::abandoned};
 constexpr Kind kDropped{ObjectType::dropped, purpose::dropped};
+constexpr Kind kTags{ObjectType::tags, purpose::tags};
 constexpr Kind kCollection{ObjectType::collection, purpose::collection};
 constexpr Kind kDone{ObjectType::collection_done, purpose::collection_done};
 
@@ -132,6 +133,9 @@ ObjectHash hash_of(ByteSpan object) { return ObjectHash::from(sha256(object).spa
 
 std::string dropped_name(const HeadRef& snapshot) {
   return head_name(snapshot.device, snapshot.number) + ".dropped";
+}
+std::string tags_name(const HeadRef& snapshot, std::uint32_t revision) {
+  return fmt::format("{}.tags-{:08x}", head_name(snapshot.device, snapshot.number), revision);
 }
 std::string collection_name(std::uint64_t number) { return fmt::format("gc/{:016x}", number); }
 std::string collection_done_name(std::uint64_t number) { return collection_name(number) + ".done"; }
@@ -215,6 +219,47 @@ Result<Dropped> open_dropped(ByteSpan object, const HeadRef& snapshot, const Rep
   const std::string name = dropped_name(snapshot);
   HF_ASSIGN(Dropped out, open_signed(kDropped, name, object, keys, devices, parse_dropped));
   if (out.snapshot != snapshot) return moved(name);
+  return out;
+}
+
+// ---- tags
+
+Bytes seal_tags(const TagsRecord& record, const RepositoryKeys& keys, const Signer& signer,
+                Random& random) {
+  wire::Tags out;
+  begin_body(out, keys.place, record.by);
+  out.set_device(field_of(record.snapshot.device.span()));
+  out.set_number(record.snapshot.number);
+  out.set_head(field_of(record.head.span()));
+  out.set_revision(record.revision);
+  for (const std::string& tag : record.tags) out.add_tags(tag);
+  return seal_signed(kTags, tags_name(record.snapshot, record.revision), wire::encode(out), keys,
+                     signer, random);
+}
+
+Result<TagsRecord> parse_tags(ByteSpan body, const Place& place) {
+  constexpr std::string_view what = "tags of a snapshot";
+  HF_ASSIGN(const wire::Tags in, wire::parse_record<wire::Tags>(body, what));
+  TagsRecord out;
+  HF_ASSIGN(out.by, check_body(in, place, what));
+  HF_ASSIGN(out.snapshot, parse_ref(in.device(), in.number(), what));
+  HF_ASSIGN(out.head, wire::id_field<SnapshotId>(in.head(), what));
+  out.revision = in.revision();
+  if (out.revision == 0 || static_cast<std::size_t>(in.tags_size()) > kTagsMax)
+    return fail(Code::corrupt, fmt::format("{}: revision 0, or more tags than its limit", what));
+  for (const std::string& tag : in.tags()) {
+    if (tag.empty() || tag.size() > kTagMax)
+      return fail(Code::corrupt, fmt::format("{}: a tag is empty or too long", what));
+    out.tags.push_back(tag);
+  }
+  return out;
+}
+
+Result<TagsRecord> open_tags(ByteSpan object, const HeadRef& snapshot, std::uint32_t revision,
+                             const RepositoryKeys& keys, const DeviceKeyLookup& devices) {
+  const std::string name = tags_name(snapshot, revision);
+  HF_ASSIGN(TagsRecord out, open_signed(kTags, name, object, keys, devices, parse_tags));
+  if (out.snapshot != snapshot || out.revision != revision) return moved(name);
   return out;
 }
 

@@ -41,6 +41,17 @@ struct Dropped {
   std::string reason;
 };
 
+// What a snapshot's tags are instead of those in its head; the one with the highest revision
+// counts.
+struct TagsRecord {
+  DeviceId by;
+  HeadRef snapshot;
+  SnapshotId head;
+  std::uint32_t revision = 1;
+  std::vector<std::string> tags;
+};
+inline constexpr std::size_t kTagsMax = 1000, kTagMax = 1000;  // tags; bytes of one
+
 struct CollectionRecord {
   ObjectHash object;  // SHA-256 of the box; not part of the record
   DeviceId by;
@@ -60,6 +71,7 @@ struct CollectionDone {
 };
 
 std::string dropped_name(const HeadRef& snapshot);
+std::string tags_name(const HeadRef& snapshot, std::uint32_t revision);
 std::string collection_name(std::uint64_t number);  // "gc/<number>"
 std::string collection_done_name(std::uint64_t number);
 
@@ -73,6 +85,10 @@ Bytes seal_dropped(const Dropped& record, const RepositoryKeys& keys, const Sign
                    Random& random);
 Result<Dropped> open_dropped(ByteSpan object, const HeadRef& snapshot, const RepositoryKeys& keys,
                              const DeviceKeyLookup& devices);
+Bytes seal_tags(const TagsRecord& record, const RepositoryKeys& keys, const Signer& signer,
+                Random& random);
+Result<TagsRecord> open_tags(ByteSpan object, const HeadRef& snapshot, std::uint32_t revision,
+                             const RepositoryKeys& keys, const DeviceKeyLookup& devices);
 Bytes seal_collection(const CollectionRecord& record, const RepositoryKeys& keys,
                       const Signer& signer, Random& random);
 Result<CollectionRecord> open_collection(ByteSpan object, std::uint64_t number,
@@ -130,5 +146,6 @@ Result<CollectionRecord> parse_collection(ByteSpan body, const Place& place);
 Result<CollectionDone> parse_collection_done(ByteSpan body, const Place& place);
 Result<Abandoned> parse_abandoned(ByteSpan body, const Place& place);
 Result<Dropped> parse_dropped(ByteSpan body, const Place& place);
+Result<TagsRecord> parse_tags(ByteSpan body, const Place& place);
 
 }  // namespace holdfast

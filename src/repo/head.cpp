@@ -139,8 +139,15 @@ Result<HeadName> parse_head_name(std::string_view name) {
                                                             {".gen", Kind::generation},
                                                             {".dropped", Kind::dropped}};
   for (const auto& [suffix, kind] : suffixes)
-    if (name.substr(size) == suffix) return HeadName{kind, *device, number};
-  return bad();
+    if (name.substr(size) == suffix) return HeadName{kind, *device, number, 0};
+  constexpr std::string_view tags = ".tags-";
+  const std::string_view rest = name.substr(size);
+  std::array<std::byte, 4> revision;
+  if (!rest.starts_with(tags) || !from_hex(rest.substr(tags.size()), revision)) return bad();
+  HeadName out{Kind::tags, *device, number, 0};
+  for (const std::byte b : revision)
+    out.revision = out.revision << 8 | std::to_integer<std::uint32_t>(b);
+  return out.revision == 0 ? Result<HeadName>(bad()) : out;
 }
 
 Bytes encode_head(const Snapshot& s, const Place& place) {

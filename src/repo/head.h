@@ -41,14 +41,16 @@ struct Snapshot {
   std::string host, user, program;
   SnapshotStatistics statistics;
   std::map<std::uint32_t, std::string> users, groups;  // owner names of this snapshot
+  std::uint32_t tags_revision = 0;  // of the record that `tags` are from; 0: the head's own
 };
 
 std::string head_name(const DeviceId& device, std::uint64_t number);
 // What a name below heads/ says; Code::corrupt for a name that is none.
 struct HeadName {
-  enum class Kind : std::uint8_t { head, open, generation, dropped } kind;
+  enum class Kind : std::uint8_t { head, open, generation, dropped, tags } kind;
   DeviceId device;
   std::uint64_t number;
+  std::uint32_t revision = 0;  // of tags
   // The session has an outcome: a head, an abandoned record, or a stub of one that was removed.
   [[nodiscard]] bool decides() const { return kind == Kind::head || kind == Kind::dropped; }
 };

@@ -158,6 +158,7 @@ class Planner {
                         }));
     HF_ASSIGN(const auto undecided, list_undecided(repository_.parts()));
     HF_ASSIGN(heads_, read_sound(repository_, stop_));
+    plan_.leftovers = heads_.leftovers;
     plan_.newest = repository_.collections().newest();
     HF_TRY(refuse_lost_packs(repository_, stop_));
     HF_TRY(find_used());

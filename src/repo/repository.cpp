@@ -268,6 +268,7 @@ std::vector<MissingHead> find_missing(const KnownHeads& known, const HeadSequenc
 
 struct HeadNames {
   std::vector<HeadRef> heads, stubs;
+  std::map<HeadRef, std::uint32_t> tags;  // newest revision
 };
 
 Result<HeadNames> list_heads(const RepositoryParts& parts) {
@@ -280,6 +281,10 @@ Result<HeadNames> list_heads(const RepositoryParts& parts) {
                           names.heads.push_back({name->device, name->number});
                         if (name->kind == HeadName::Kind::dropped)
                           names.stubs.push_back({name->device, name->number});
+                        if (name->kind == HeadName::Kind::tags) {
+                          auto& newest = names.tags[{name->device, name->number}];
+                          newest = std::max(newest, name->revision);
+                        }
                         return {};
                       }));
   return names;
@@ -350,6 +355,11 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
       [&](const HeadRef& ref, Result<Bytes> object) {
         return read_head(ref, std::move(object), stubs, list, sequences);
       }));
+  HF_TRY(read_tags(names.tags, list));
+  const std::set<HeadRef> there(names.heads.begin(), names.heads.end());
+  for (const auto& [ref, revision] : names.tags)
+    for (std::uint32_t n = 1; n <= revision && !there.contains(ref); ++n)
+      list.leftovers.push_back(tags_name(ref, n));
   for (const auto& [ref, stub] : stubs)  // of heads that were removed
     sequences.add({ref, stub.head, stub.previous_number, stub.previous});
   for (auto* snapshots : {&list.snapshots, &list.dropped})
@@ -365,6 +375,31 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
   for (const auto& [ref, id] : sequences.at) list.newest[ref.device] = {ref.number, id};
   HF_TRY(remember(parts_.state, list.snapshots));
   return list;
+}
+
+// A record that does not hold, or is of another head, changes nothing.
+Result<> Repository::read_tags(const std::map<HeadRef, std::uint32_t>& revisions, HeadList& list) {
+  std::vector<Snapshot*> tagged;
+  for (auto* snapshots : {&list.snapshots, &list.dropped})
+    for (Snapshot& s : *snapshots)
+      if (const auto at = revisions.find({s.device, s.number}); at != revisions.end()) {
+        s.tags_revision = at->second;
+        tagged.push_back(&s);
+      }
+  const auto name = [](const Snapshot* s) {
+    return tags_name({s->device, s->number}, s->tags_revision);
+  };
+  return fetch_each(parts_.store, tagged, name, [&](Snapshot* s, Result<Bytes> object) -> Result<> {
+    auto record = object ? open_tags(*object, {s->device, s->number}, s->tags_revision, parts_.keys,
+                                     parts_.devices)
+                         : std::unexpected(object.error());
+    if (!record && !is_damage(record.error())) return std::unexpected(record.error());
+    if (!record)
+      list.damaged.push_back(record.error().what);
+    else if (record->head == s->id)
+      s->tags = std::move(record->tags);
+    return {};
+  });
 }
 
 // Takes the head's stub out of `stubs`, if it has one.
@@ -813,6 +848,25 @@ Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
     refs.push_back({name, part.size()});
   }
   return refs;
+}
+
+Result<> put_tags(const RepositoryParts& parts, const Snapshot& snapshot,
+                  std::vector<std::string> tags) {
+  const HeadRef ref{snapshot.device, snapshot.number};
+  const std::uint32_t revision = snapshot.tags_revision + 1;
+  const Bytes object = seal_tags({.by = parts.device,
+                                  .snapshot = ref,
+                                  .head = snapshot.id,
+                                  .revision = revision,
+                                  .tags = std::move(tags)},
+                                 parts.keys, parts.signer, parts.random);
+  auto put = parts.store.put(tags_name(ref, revision), object);
+  if (!put && put.error().code == Code::conflict)
+    return fail(Code::conflict, fmt::format("snapshot {}: another device changed its tags just "
+                                            "now; run the command again",
+                                            snapshot.id.brief()));
+  HF_TRY(std::move(put));
+  return check_there(parts.store, tags_name(ref, revision), object);
 }
 
 Result<bool> put_collection(Repository& repository, const CollectionRecord& record) {

@@ -42,10 +42,11 @@ struct RepositoryParts {
 
 struct HeadSequences;  // private to repository.cpp
 struct HeadList {
-  std::vector<Snapshot> snapshots;   // by end time, then device and number
-  std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
-  std::vector<Snapshot> dropped;     // that stand still, and do not count any more
-  std::uint64_t collections = 0;     // Collections::state() before they were read
+  std::vector<Snapshot> snapshots;     // by end time, then device and number
+  std::vector<std::string> damaged;    // heads and stubs that cannot be read: name and why
+  std::vector<Snapshot> dropped;       // that stand still, and do not count any more
+  std::uint64_t collections = 0;       // Collections::state() before they were read
+  std::vector<std::string> leftovers;  // records beside heads that are gone
   // What the next head of a device follows: its newest one, also of those that only a stub tells
   // of.
   struct Newest {
@@ -138,6 +139,7 @@ class Repository {
   explicit Repository(RepositoryParts parts);
   // Without `missing` what is missing is an alarm.
   Result<HeadList> read_heads(std::vector<MissingHead>* missing);
+  Result<> read_tags(const std::map<HeadRef, std::uint32_t>& revisions, HeadList& list);
   Result<> read_head(const HeadRef& ref, Result<Bytes> object, std::map<HeadRef, Dropped>& stubs,
                      HeadList& list, HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
@@ -178,6 +180,9 @@ Result<> check_listed(const RepositoryParts& parts, std::span<const IndexedPack>
 // Puts as many lists as these packs need, each pack named once.
 Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
                                                 std::vector<ListedPack> packs);
+// Gives a snapshot other tags. Code::conflict: another device did, just now.
+Result<> put_tags(const RepositoryParts& parts, const Snapshot& snapshot,
+                  std::vector<std::string> tags);
 // Puts gc/<number>. False: another pruner was first with that number.
 Result<bool> put_collection(Repository& repository, const CollectionRecord& record);
 // Puts its end, unless there is one.

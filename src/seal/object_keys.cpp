@@ -24,10 +24,11 @@ constexpr std::uint64_t box_size(std::uint64_t content) {
 }
 
 std::string type_name(std::uint8_t type) {
-  constexpr std::string_view names[] = {"data pack",          "tree pack",    "head",
-                                        "pack list",          "session open", "session generation",
-                                        "repository secrets", "dropped list", "collection",
-                                        "end of a collection"};
+  constexpr std::string_view names[] = {
+      "data pack",           "tree pack",         "head",
+      "pack list",           "session open",      "session generation",
+      "repository secrets",  "dropped snapshot",  "collection",
+      "end of a collection", "abandoned session", "tags"};
   if (type == 0 || type > std::size(names)) return fmt::format("unknown type {}", type);
   return std::string(names[type - 1]);
 }

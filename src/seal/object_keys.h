@@ -26,6 +26,7 @@ enum class ObjectType : std::uint8_t {
   collection = 9,
   collection_done = 10,
   abandoned = 11,
+  tags = 12,
 };
 
 using Epoch = std::uint32_t;

@@ -51,6 +51,7 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   run -0 --separate-stderr hf --json ls "latest:$T/src"; valid ls 'entry summary-ls'
   run -1 --separate-stderr hf --json ls 00000000; valid ls error
   run -2 --separate-stderr hf --json ls; valid ls error
+  run -0 --separate-stderr hf --json tag --add x "$first"; valid tag 'tagged summary-tag'
   echo word >word
   run -0 --separate-stderr hf --json home passphrase set --new-passphrase-file word; valid home summary-home
   run -0 --separate-stderr hf --json --passphrase-file word home passphrase remove; valid home summary-home

@@ -144,3 +144,33 @@ four() {
   has 'Nothing was removed'
   [ "$(packs)" = "$before" ]
 }
+
+@test "tag: add, remove, set; what has them changed, and prune leaves nothing behind" {
+  four
+  run -0 hf tag --add keep --add two "$second"
+  has 'Changed the tags of 1 of 1'
+  run -0 hf tag --add keep "$second"
+  has 'Changed the tags of 0 of 1'
+  run -0 hf snapshots --tag keep
+  has '1 snapshots'
+  run -0 hf tag --remove two "$second"
+  run -0 hf snapshots --tag two
+  has '0 snapshots'
+  run -0 hf tag --set a --set b --dry-run
+  has 'Would change the tags of 4 of 4'
+  run -0 hf tag --set a --set b --host no-such
+  has 'of 0 of 0'
+  second_home
+  run -0 hf --home home2 tag --set a "$second"
+  run -0 hf forget --keep-tag a --dry-run
+  has 'Would forget 2 of 4'
+  run -2 hf tag latest
+  run -2 hf tag --set a --add b latest
+  run -0 hf check
+  [ "$(find repo/heads -name '*.tags-*' | wc -l)" = 3 ]
+  hf --quiet forget "$second"
+  run -0 hf prune
+  run -0 hf prune
+  [ "$(find repo/heads -name '*.tags-*' | wc -l)" = 0 ]
+  run -0 hf check
+}

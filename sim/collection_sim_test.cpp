@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Backup, forget and prune of three machines at once, interleaved at every call to the store, which
-// crashes, answers late, fails, or lies. Invariant: every snapshot that was reported done, and that
-// nobody dropped, restores in full from a machine with nothing but the paper key.
+// Backup, forget, prune and repair of three machines at once, interleaved at every call to the
+// store, which crashes, answers late, fails, or lies. Invariant: every snapshot that was reported
+// done, and that nobody dropped, restores in full from a machine with nothing but the paper key.
 // docs/formats/collection.md. HOLDFAST_SIM_SEEDS and HOLDFAST_SIM_FIRST choose the seeds; a failure
 // prints its seed. The report counts the seeds in which each thing happened; none may be zero.
 #include <gtest/gtest.h>
@@ -104,6 +104,7 @@ class ClientStore : public ObjectStore {
     calls_ = puts_ = 0;
     crashed_ = lied_ = false;
   }
+  [[nodiscard]] const std::string& command() const { return command_; }
   [[nodiscard]] bool crashed() const { return crashed_; }
   [[nodiscard]] bool lied() const { return lied_; }
 
@@ -235,7 +236,7 @@ class World {
     SeededRandom random(seed_ * 31 + number);
     ClientStore store(store_, turns_, number, seen_);
     for (std::size_t i = 0; i < kCommands && !failed_; ++i) {
-      const std::uint64_t fate = random.below(20);
+      const std::uint64_t fate = random.below(22);
       const Trouble trouble = make_trouble(random);
       Result<> result;
       if (fate < 9 || i == 0) {
@@ -248,9 +249,12 @@ class World {
       } else if (fate < 19) {
         store.begin("prune", trouble);
         result = collect(machine, store, random);
-      } else {
+      } else if (fate < 20) {
         store.begin("read", {});
         result = read(machine, store, random);
+      } else {
+        store.begin("repair", trouble);
+        result = repair(machine, store, random);
       }
       if (!result) note_failure(number, result.error(), store);
       if (store.crashed()) machine.crash();
@@ -275,6 +279,8 @@ class World {
   // What may go wrong: that the store did not answer, was caught lying, or that others were faster.
   void note_failure(std::size_t number, const Error& error, const ClientStore& store) {
     if (error.code == Code::unavailable || error.code == Code::conflict) return;
+    // Of a repair: another one comes first, as packs of sessions that were given up are not listed.
+    if (error.code == Code::denied && store.command() == "repair") return;
     if (store.lied()) {
       ++seen_["lie noticed"];
       return;
@@ -285,8 +291,14 @@ class World {
 
   Result<> backup(Machine& machine, ClientStore& store) {
     for (int tries = 0; tries < 4; ++tries) {
+      const bool all_known = std::ranges::all_of(
+          machine.tree, [&](const auto& file) { return stored_.contains(file.second.content); });
+      const bool condemned = collections_open();
       auto snapshot = machine.backup(store);
       if (snapshot) {
+        if (all_known && condemned && snapshot->statistics.chunks_new > 0)
+          ++seen_["live chunks beside a condemned pack are stored again"];
+        for (const auto& [path, file] : machine.tree) stored_.insert(file.content);
         reported_.push_back({snapshot->id, machine.tree});
         ++seen_["backup"];
         return {};
@@ -323,6 +335,17 @@ class World {
     if (report.sessions_given_up > 0) ++seen_["prune gives up a session"];
     if (!report.waiting.empty()) ++seen_["prune waits"];
     if (report.finished > 1) ++seen_["prune ends an older collection"];
+    if (report.overtaken > 0) ++seen_["a slow pruner acts on a record that another one ended"];
+    return {};
+  }
+
+  // Nothing was lost: beside all the others it must do no harm.
+  Result<> repair(Machine& machine, ClientStore& store, SeededRandom& random) {
+    constexpr std::array<Machine::Repair, 4> all = {repair_index, repair_packs, repair_snapshots,
+                                                    recover_snapshots};
+    HF_ASSIGN(const RepairReport report, machine.repair(store, all[random.below(4)], true));
+    ++seen_["repair"];
+    if (report.packs_listed > 0) ++seen_["repair lists packs of a session"];
     return {};
   }
 
@@ -346,6 +369,15 @@ class World {
     return {};
   }
 
+  // A record without .done.
+  bool collections_open() {
+    const auto names = object_names(store_, "gc/");
+    return static_cast<std::size_t>(std::ranges::count_if(
+               names, [](const std::string& n) { return n.ends_with(".done"); })) *
+               2 <
+           names.size();
+  }
+
   std::uint64_t ended() {
     std::uint64_t count = 0;
     for (const std::string& name : object_names(store_, "gc/")) count += name.ends_with(".done");
@@ -361,6 +393,7 @@ class World {
   std::vector<std::unique_ptr<Machine>> machines_;
   std::vector<Reported> reported_;
   std::set<SnapshotId> dropped_;
+  std::set<std::string> stored_;  // contents of snapshots that were reported
   bool failed_ = false;
 };
 
@@ -403,6 +436,9 @@ TEST(CollectionSim, every_reported_snapshot_restores_whatever_is_collected) {
                            "prune gives up a session",
                            "prune ends an older collection",
                            "a condemned pack is found used",
+                           "a slow pruner acts on a record that another one ended",
+                           "live chunks beside a condemned pack are stored again",
+                           "repair",
                            "a session that was given up began again"})
     EXPECT_GT(total[what], 0U) << what << ": in no seed";
 }

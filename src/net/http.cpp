@@ -252,8 +252,7 @@ class HttpClient::Exchange {
   bool too_long_ = false;
 };
 
-HttpClient::HttpClient(HttpOptions options, Clock& clock)
-    : options_(std::move(options)), clock_(clock) {
+HttpClient::HttpClient(HttpOptions options, Clock& clock) : options_(std::move(options)) {
   start_curl();
   if (options_.rates.upload > 0) up_ = std::make_unique<Pace>(options_.rates.upload, clock);
   if (options_.rates.download > 0) down_ = std::make_unique<Pace>(options_.rates.download, clock);

@@ -69,7 +69,6 @@ class HttpClient {
   class Pace;
 
   const HttpOptions options_;
-  Clock& clock_;
   std::mutex mutex_;
   std::condition_variable free_one_;
   unsigned made_ = 0;

@@ -470,4 +470,10 @@ bool Collections::doomed(const ObjectHash& name) const {
   return gone(name) || std::ranges::binary_search(condemned_, name);
 }
 
+bool Collections::gone(const HeadRef& head) const {
+  return std::ranges::any_of(records_, [&](const Entry& entry) {
+    return entry.done && std::ranges::binary_search(entry.record.heads, head);
+  });
+}
+
 }  // namespace holdfast

@@ -126,6 +126,8 @@ class Collections {
   [[nodiscard]] bool gone(const ObjectHash& name) const;
   // Condemned or gone.
   [[nodiscard]] bool doomed(const ObjectHash& name) const;
+  // The same of a head; while it still stands, what it needs may be gone already.
+  [[nodiscard]] bool gone(const HeadRef& head) const;
 
  private:
   struct Entry {

@@ -271,19 +271,11 @@ class Planner {
       if (!named.contains(ref)) {
         plan_.heads.push_back(ref);
         ++plan_.figures.snapshots_removed;
-      } else if (ended(ref)) {
+      } else if (repository_.collections().gone(ref)) {
         for (std::string& name : head_objects(ref)) plan_.leftovers.push_back(std::move(name));
       }
     }
     std::ranges::sort(plan_.heads);
-  }
-
-  bool ended(const HeadRef& head) const {
-    for (std::uint64_t n = 1; n <= plan_.newest; ++n)
-      if (repository_.collections().done(n) &&
-          std::ranges::binary_search(repository_.collections().record(n).heads, head))
-        return true;
-    return false;
   }
 
   Result<> plan_lists(const std::vector<std::string>& listed, bool all_decided) {
@@ -492,7 +484,11 @@ class Prune {
     HF_ASSIGN(const auto mine,
               steady<std::optional<CollectionDone>>([&] { return mark_again(number); }));
     HF_TRY(stop_.check());
-    if (mine) HF_TRY(put_collection_done(repository_, *mine));
+    bool first = false;
+    if (mine) {
+      HF_ASSIGN(first, put_collection_done(repository_, *mine));
+    }
+    if (!first) ++report_.overtaken;
     HF_TRY(repository_.refresh_collections());  // whoever's was first
     HF_TRY(remove_names(number));
     ++report_.finished;
@@ -562,7 +558,10 @@ class Prune {
     std::vector<const Snapshot*> roots;
     for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
       for (const Snapshot& s : *snapshots) {
-        if (std::ranges::binary_search(record.heads, HeadRef{s.device, s.number})) continue;
+        const HeadRef head{s.device, s.number};
+        // One that an older collection removes may stand still, without what it needs.
+        if (std::ranges::binary_search(record.heads, head) || repository_.collections().gone(head))
+          continue;
         roots.push_back(&s);
         for (const PackListRef& ref : s.lists)
           if (std::ranges::binary_search(record.retired, ref.name)) used.insert(ref.name);

@@ -42,6 +42,7 @@ struct PruneReport {
   std::uint64_t packs_deleted = 0, bytes_freed = 0;  // of all collections that ended in this run
   std::uint64_t packs_rescued = 0;                   // condemned, and then found in use
   std::uint64_t finished = 0;                        // collections that ended in this run
+  std::uint64_t overtaken = 0;                       // of these, that another device ended first
   std::uint64_t sessions_given_up = 0;
   std::vector<OpenSession> waiting;  // what the newest collection waits for; run prune again
   std::vector<std::string> left;     // packs that could not be read and were left as they are

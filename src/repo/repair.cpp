@@ -31,6 +31,20 @@ Result<HeadList> read_with_damage(Repository& repository, const Stop& stop) {
   return heads;
 }
 
+// What another device moves or removes meanwhile seems to be damage.
+Result<RepairReport> told_apart(Repository& repository,
+                                const std::function<Result<RepairReport>()>& repair) {
+  HF_TRY(repository.refresh_collections());
+  const std::uint64_t before = repository.collections().state();
+  auto report = repair();
+  if (report || !is_damage(report.error())) return report;
+  HF_TRY(repository.refresh_collections());
+  if (repository.collections().state() == before) return report;
+  return fail(Code::conflict,
+              fmt::format("another device collects this repository; run the repair again ({})",
+                          report.error().what));
+}
+
 // ---- records of repairs
 
 struct Amends {
@@ -174,7 +188,9 @@ Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) 
 
 // ---- index
 
-Result<RepairReport> repair_index(Repository& repository, const RepairOptions& options,
+namespace {
+
+Result<RepairReport> index_repair(Repository& repository, const RepairOptions& options,
                                   RepairProgress& progress, const Stop& stop) {
   const RepositoryParts& parts = repository.parts();
   HF_ASSIGN(const auto lock, writer_lock(repository));
@@ -213,6 +229,13 @@ Result<RepairReport> repair_index(Repository& repository, const RepairOptions& o
   HF_TRY(put_amends(repository, std::move(amends)));
   HF_ASSIGN([[maybe_unused]] const HeadList after, read_with_damage(repository, stop));
   return report;
+}
+
+}  // namespace
+
+Result<RepairReport> repair_index(Repository& repository, const RepairOptions& options,
+                                  RepairProgress& progress, const Stop& stop) {
+  return told_apart(repository, [&] { return index_repair(repository, options, progress, stop); });
 }
 
 // ---- packs
@@ -344,7 +367,8 @@ class PackRepair {
 
 Result<RepairReport> repair_packs(Repository& repository, const RepairOptions& options,
                                   RepairProgress& progress, const Stop& stop) {
-  return PackRepair(repository, options, progress, stop).run();
+  return told_apart(repository,
+                    [&] { return PackRepair(repository, options, progress, stop).run(); });
 }
 
 // ---- snapshots
@@ -659,7 +683,8 @@ class SnapshotRepair {
 
 Result<RepairReport> repair_snapshots(Repository& repository, const RepairOptions& options,
                                       RepairProgress& progress, const Stop& stop) {
-  return SnapshotRepair(repository, options, progress, stop).run();
+  return told_apart(repository,
+                    [&] { return SnapshotRepair(repository, options, progress, stop).run(); });
 }
 
 // ---- trees that no head names
@@ -813,7 +838,8 @@ class TreeHunt {
 
 Result<RepairReport> recover_snapshots(Repository& repository, const RepairOptions& options,
                                        RepairProgress& progress, const Stop& stop) {
-  return TreeHunt(repository, options, progress, stop).run();
+  return told_apart(repository,
+                    [&] { return TreeHunt(repository, options, progress, stop).run(); });
 }
 
 }  // namespace holdfast

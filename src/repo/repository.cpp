@@ -880,13 +880,14 @@ Result<bool> put_collection(Repository& repository, const CollectionRecord& reco
   return true;
 }
 
-Result<> put_collection_done(Repository& repository, const CollectionDone& done) {
+Result<bool> put_collection_done(Repository& repository, const CollectionDone& done) {
   const RepositoryParts& parts = repository.parts();
   const Bytes object = seal_collection_done(done, parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(collection_done_name(done.number), object);
-  if (!put && put.error().code == Code::conflict) return {};
+  if (!put && put.error().code == Code::conflict) return false;
   HF_TRY(std::move(put));
-  return check_there(parts.store, collection_done_name(done.number), object);
+  HF_TRY(check_there(parts.store, collection_done_name(done.number), object));
+  return true;
 }
 
 Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,

@@ -185,8 +185,8 @@ Result<> put_tags(const RepositoryParts& parts, const Snapshot& snapshot,
                   std::vector<std::string> tags);
 // Puts gc/<number>. False: another pruner was first with that number.
 Result<bool> put_collection(Repository& repository, const CollectionRecord& record);
-// Puts its end, unless there is one.
-Result<> put_collection_done(Repository& repository, const CollectionDone& done);
+// Puts its end. False: there is one.
+Result<bool> put_collection_done(Repository& repository, const CollectionDone& done);
 // A session's .open or .gen. Code::not_found; Code::corrupt: damaged, or of another session.
 Result<SessionRecord> read_session_record(const RepositoryParts& parts, const HeadRef& session,
                                           HeadName::Kind kind);

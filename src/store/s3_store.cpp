@@ -15,10 +15,10 @@ namespace holdfast {
 namespace {
 
 constexpr std::uint64_t kPageMax = 8U << 20;  // 1000 keys of 1 KiB, escaped
-constexpr long kOk = 200, kNoContent = 204, kPartial = 206, kMoved = 300, kBadRequest = 400,
-               kNotFound = 404, kConflict = 409, kPreconditionFailed = 412,
-               kRangeNotSatisfiable = 416, kTooMany = 429, kTimeout = 408, kNotImplemented = 501,
-               kServerErrors = 500, kNoSpace = 507;
+constexpr long kOk = 200, kNoContent = 204, kPartial = 206, kBadRequest = 400, kNotFound = 404,
+               kConflict = 409, kPreconditionFailed = 412, kRangeNotSatisfiable = 416,
+               kTooMany = 429, kTimeout = 408, kNotImplemented = 501, kServerErrors = 500,
+               kNoSpace = 507;
 
 std::unexpected<Error> bad_place(std::string_view text, std::string_view why) {
   return fail(Code::invalid,

@@ -5,6 +5,7 @@
 
 #include "machine.h"
 #include "repo/check.h"
+#include "store/fault_store.h"
 #include "store/memory_store.h"
 
 namespace holdfast::sim {
@@ -385,6 +386,230 @@ TEST_F(Loss, a_home_does_not_collect_while_it_backs_up) {
   ASSERT_TRUE(machine.backup(beside));
   EXPECT_TRUE(asked);
   EXPECT_TRUE(machine.prune(store, {.unused_max = 0}));
+}
+
+// ---- Losses that happened to other programs, each by its cause. Two machines, something to
+// collect, and something of it that is about to be used again.
+
+class Known : public Loss {
+ protected:
+  void SetUp() override {
+    Loss::SetUp();
+    machine.tree = {{"d/kept", {std::string(4000, 'k') + "kept", 1, 1000}},
+                    {"d/gone", {std::string(9000, 'g') + "gone", 1, 1000}}};
+    add_many(machine.tree, "many");
+    ASSERT_TRUE(other.recover(store, *machine.paper));
+    const auto first = machine.backup(store);
+    other.tree = {{"d/other", {"of the other", 1, 1000}}};
+    ASSERT_TRUE(other.backup(store));  // its index knows all packs
+    machine.tree.erase("d/gone");
+    const auto second = machine.backup(store);
+    ASSERT_TRUE(second);
+    reported.push_back({second->id, machine.tree});
+    ASSERT_TRUE(machine.drop(store, *first));
+    other.tree["d/again"] = {std::string(9000, 'g') + "gone", 2, 1000};
+  }
+
+  // Both machines back up once more, and everything that was reported is there.
+  void expect_nothing_lost() {
+    for (Machine* m : {&other, &machine}) {
+      const auto snapshot = m->backup(store);
+      ASSERT_TRUE(snapshot) << snapshot.error().what;
+      reported.push_back({snapshot->id, m->tree});
+    }
+    const auto held = verify(store, *machine.paper, ++seed, reported);
+    EXPECT_TRUE(held) << held.error().what;
+  }
+
+  Machine other{78, "other"};
+  std::vector<Reported> reported;
+  std::uint64_t seed = 500;
+};
+
+TEST_F(Known, stale_index_after_an_interrupted_compaction) {
+  int interrupted = 0;
+  for (std::uint64_t put = 0;; ++put) {
+    // One more put or removal reaches the store each time.
+    std::uint64_t left = put;
+    struct Dying : ListingStore {
+      Dying(ObjectStore& inner, std::uint64_t& left) : ListingStore(inner), left_(left) {}
+      Result<> put(std::string_view name, ByteSpan bytes) override {
+        if (left_ == 0) return fail(Code::unavailable, "died");
+        --left_;
+        return ListingStore::put(name, bytes);
+      }
+      Result<> remove(std::string_view name) override {
+        if (left_ == 0) return fail(Code::unavailable, "died");
+        --left_;
+        return ListingStore::remove(name);
+      }
+      Result<> listed(std::string_view, const Visit&) override { return {}; }
+      std::uint64_t& left_;
+    } dying(store, left);
+    const auto report = machine.prune(dying, {.unused_max = 0});
+    if (report) break;
+    ++interrupted;
+    machine.crash();
+    ASSERT_LT(put, 100U);
+  }
+  EXPECT_GT(interrupted, 5);
+  expect_nothing_lost();
+}
+
+TEST_F(Known, a_backup_with_an_old_index_after_each_step_of_a_compaction) {
+  for (const std::string_view step : {"packs/", "lists/", "gc/", ".done", "removed"}) {
+    SCOPED_TRACE(step);
+    bool met = false;
+    PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+      if (met || !(name.starts_with(step) || name.ends_with(step))) return std::nullopt;
+      met = true;
+      const auto snapshot = other.backup(store);
+      EXPECT_TRUE(snapshot) << snapshot.error().what;
+      if (snapshot) reported.push_back({snapshot->id, other.tree});
+      return std::nullopt;
+    });
+    const auto report = machine.prune(beside, {.unused_max = 0, .give_up_after_ns = 0});
+    ASSERT_TRUE(report) << report.error().what;
+    expect_nothing_lost();
+    // Something to collect again.
+    const auto client = *machine.open(store);
+    const auto heads = client->repository().heads();
+    for (const Snapshot& s : heads->snapshots) {
+      const bool newest = std::ranges::none_of(heads->snapshots, [&](const Snapshot& n) {
+        return n.device == s.device && n.number > s.number;
+      });
+      if (newest) continue;
+      ASSERT_TRUE(machine.drop(store, s));
+      std::erase_if(reported, [&](const Reported& r) { return r.id == s.id; });
+    }
+    machine.tree.erase("many/many" + std::to_string(step.size()));
+    machine.tree["new/" + std::string(step.substr(0, 2))] = {"n", step.size(), 1000};
+    other.tree.erase("d/again");
+    ASSERT_TRUE(other.backup(store));
+    other.tree["d/again"] = {std::string(9000, 'g') + "gone", 2, 1000};
+  }
+}
+
+TEST_F(Known, overlapping_collections) {
+  for (const std::string_view step : {"packs/", "lists/", "gc/", ".done"}) {
+    SCOPED_TRACE(step);
+    bool met = false;
+    PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+      if (met || !(name.starts_with(step) || name.ends_with(step))) return std::nullopt;
+      met = true;
+      const auto second = other.prune(store, {.unused_max = 0, .give_up_after_ns = 0});
+      EXPECT_TRUE(second) << second.error().what;
+      return std::nullopt;
+    });
+    const auto report = machine.prune(beside, {.unused_max = 0, .give_up_after_ns = 0});
+    ASSERT_TRUE(report) << report.error().what;
+    expect_nothing_lost();
+  }
+}
+
+TEST_F(Known, an_idle_devices_long_backup_beside_two_prunes) {
+  int prunes = 0;
+  PutStore slow(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (!is_outcome(name) || prunes > 0) return std::nullopt;
+    for (const std::int64_t patience : {std::int64_t{INT64_MAX}, std::int64_t{0}}) {
+      const auto report = machine.prune(store, {.unused_max = 0, .give_up_after_ns = patience});
+      EXPECT_TRUE(report) << report.error().what;
+      ++prunes;
+    }
+    return std::nullopt;
+  });
+  const auto given_up = other.backup(slow);
+  ASSERT_EQ(prunes, 2);
+  ASSERT_FALSE(given_up);
+  EXPECT_TRUE(given_up.error().what.starts_with(kGivenUp)) << given_up.error().what;
+  expect_nothing_lost();
+}
+
+TEST_F(Known, an_index_rewrite_that_drops_entries) {
+  for (int i = 0; i < 6; ++i) {
+    add_many(machine.tree, "round" + std::to_string(i));
+    ASSERT_TRUE(machine.backup(store));
+  }
+  ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
+  const auto client = *machine.open(store);
+  Repository& repository = client->repository();
+  const auto heads = repository.heads();
+  ASSERT_TRUE(repository.sync_index(*heads, Stop()));
+  std::size_t chunks = 0;
+  const auto listed = repository.listed_packs(*heads, Stop());
+  ASSERT_TRUE(listed);
+  for (const ListedPack& pack : *listed) {
+    const auto table = read_pack_table(store, repository.parts().keys, repository.parts().devices,
+                                       pack.pack, pack.type);
+    ASSERT_TRUE(table) << table.error().what;
+    for (const PackChunk& chunk : table->chunks) {
+      EXPECT_TRUE(repository.index().find(chunk.id)) << chunk.id.hex();
+      ++chunks;
+    }
+  }
+  EXPECT_GT(chunks, 600U);
+}
+
+TEST_F(Known, a_full_disk_during_compaction) {
+  for (std::uint64_t put = 0;; ++put) {
+    FaultStore full(store, {.full_from_put = put});
+    const auto report = machine.prune(full, {.unused_max = 0});
+    if (report) break;
+    EXPECT_EQ(report.error().code, Code::full) << report.error().what;
+    const auto held = verify(store, *machine.paper, ++seed, reported);
+    EXPECT_TRUE(held) << held.error().what;
+    ASSERT_LT(put, 100U);
+  }
+  expect_nothing_lost();
+}
+
+TEST_F(Known, errors_seen_as_absence) {
+  for (std::uint64_t fault = 0; fault < 40; ++fault) {
+    FaultStore failing(store, {.seed = fault, .fail_before = 60, .fail_after = 60});
+    const auto report = machine.prune(failing, {.unused_max = 0, .give_up_after_ns = 0});
+    EXPECT_TRUE(report || report.error().code == Code::unavailable) << report.error().what;
+    const auto backup = other.backup(failing);
+    if (backup) reported.push_back({backup->id, other.tree});
+  }
+  expect_nothing_lost();
+}
+
+TEST_F(Known, a_repair_run_twice) {
+  flip(store, object_names(store, "lists/")[0]);
+  const std::string lost = data_packs(machine, store)[0];
+  ASSERT_TRUE(store.remove(lost));
+  constexpr std::array<Machine::Repair, 4> all = {repair_index, repair_packs, repair_snapshots,
+                                                  recover_snapshots};
+  for (const Machine::Repair what : all) {
+    const auto once = machine.repair(store, what, true);
+    ASSERT_TRUE(once) << once.error().what;
+  }
+  const auto after = object_names(store, "");
+  for (const Machine::Repair what : all) {
+    const auto twice = machine.repair(store, what, true);
+    ASSERT_TRUE(twice) << twice.error().what;
+  }
+  EXPECT_EQ(object_names(store, ""), after);
+}
+
+TEST_F(Known, a_clock_that_jumps_a_year_ahead_or_back) {
+  constexpr std::int64_t year = 365LL * 24 * 3600 * 1'000'000'000;
+  for (const std::int64_t jump : {year, -year}) {
+    int given_up = 0;
+    PutStore beside(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+      if (!is_outcome(name)) return std::nullopt;
+      machine.clock.now_ns += jump;
+      const auto report = machine.prune(store, {.unused_max = 0});
+      EXPECT_TRUE(report) << report.error().what;
+      given_up += report && report->sessions_given_up > 0 ? 1 : 0;
+      return std::nullopt;
+    });
+    const auto backup = other.backup(beside);
+    // A clock that is ahead gives it up, which costs a repetition; one that is behind waits.
+    EXPECT_EQ(backup.has_value(), given_up == 0);
+    if (backup) reported.push_back({backup->id, other.tree});
+    expect_nothing_lost();
+  }
 }
 
 }  // namespace

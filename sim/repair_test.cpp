@@ -226,7 +226,8 @@ TEST_F(Repair, a_lost_or_damaged_head_is_no_alarm_any_more_and_its_tree_is_found
     std::string name;
     {
       const auto client = machine.open(store).value();
-      for (const Snapshot& s : client->repository().heads().value().snapshots)
+      const HeadList heads = client->repository().heads().value();
+      for (const Snapshot& s : heads.snapshots)
         if (s.id == victim.id) name = head_name(s.device, s.number);
     }
     if (lose) {
@@ -261,7 +262,7 @@ TEST_F(Repair, the_newest_head_lost_leaves_the_device_able_to_go_on) {
   std::string name;
   {
     const auto client = machine.open(store).value();
-    const Snapshot& newest = client->repository().heads().value().snapshots.back();
+    const Snapshot newest = client->repository().heads().value().snapshots.back();
     name = head_name(newest.device, newest.number);
   }
   ASSERT_TRUE(store.remove(name));

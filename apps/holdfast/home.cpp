@@ -76,7 +76,7 @@ Result<Secret> prompt_passphrase(std::string_view words) {
   const File tty(std::fopen("/dev/tty", "r+e"));
   if (!tty)
     return fail(Code::denied,
-                "a passphrase is needed and there is no terminal to ask for it: use "
+                "the home is sealed and there is no terminal to ask for its passphrase: use "
                 "--passphrase-file, HOLDFAST_PASSPHRASE_FILE or HOLDFAST_PASSPHRASE_COMMAND (for a "
                 "new one --new-passphrase-file)");
   const int fd = ::fileno(tty.get());

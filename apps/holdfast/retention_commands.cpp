@@ -249,6 +249,9 @@ Result<int> run_forget(const Context& context, const ForgetCommand& command) {
     if (!fate.kept) ++forget;
   }
   if (command.snapshots.empty()) HF_TRY(check_share(command, forget, fates.size()));
+  // All of them or none.
+  for (const Fate& fate : fates)
+    if (!fate.kept) HF_TRY(check_droppable(heads, *fate.snapshot));
   for (const Fate& fate : fates) {
     HF_TRY(context.stop.check());
     if (!fate.kept && !command.dry_run)

@@ -80,9 +80,18 @@ class Check {
     if (strays_.size() < kStraysRead) strays_.push_back(*name);
   }
 
+  Result<bool> gone_meanwhile(const ObjectHash& pack) {
+    auto read = repository_.refresh_collections();
+    if (!read && !is_damage(read.error())) return std::unexpected(std::move(read).error());
+    return repository_.collections().gone(pack);
+  }
+
   // False: nothing in it can be restored.
   Result<bool> check_pack(const IndexedPack& pack, std::optional<std::uint64_t> size) {
     if (!size) {
+      // A collection may have removed it since the lists were read.
+      HF_ASSIGN(const bool gone, gone_meanwhile(pack.pack));
+      if (gone) return false;
       damage(fmt::format("pack {}: listed by a snapshot, not in the store", pack.pack.hex()));
       return false;
     }

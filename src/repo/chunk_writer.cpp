@@ -67,7 +67,8 @@ ChunkWriter::ChunkWriter(WriterContext context, Compression compression)
 ChunkWriter::~ChunkWriter() = default;
 
 bool ChunkWriter::present(const ChunkId& id) {
-  if (context_.distrusted.empty()) return context_.index.contains(id);
+  if (!context_.index.contains(id)) return false;  // find() gives condemned places too
+  if (context_.distrusted.empty()) return true;
   const auto place = context_.index.find(id);
   return place && !context_.distrusted.contains(place->pack);
 }

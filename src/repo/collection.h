@@ -124,6 +124,7 @@ class Collections {
   [[nodiscard]] const ObjectNames& condemned() const { return condemned_; }
   // A record that is done names it, and does not call it used.
   [[nodiscard]] bool gone(const ObjectHash& name) const;
+  [[nodiscard]] const ObjectNames& gone() const { return gone_; }
   // Condemned or gone.
   [[nodiscard]] bool doomed(const ObjectHash& name) const;
   // The same of a head; while it still stands, what it needs may be gone already.

@@ -144,6 +144,7 @@ class TieredIndex final : public Index {
   Segments segments_;
   PackSet removed_;    // packs of which segments may still have records
   PackSet unwritten_;  // as removed_, when it could not be written
+  PackSet forgotten_;  // by this process: what others write of them does not bring them back
   PackSet condemned_;
   PackSet avoided_;  // removed_ and condemned_; empty while nothing is condemned
   std::uint64_t next_number_ = 1;
@@ -189,6 +190,8 @@ Result<> TieredIndex::load() {
     segments_ = std::move(view->segments);
     removed_ = std::move(view->removed);
     removed_.insert(unwritten_.begin(), unwritten_.end());
+    for (const ObjectHash& pack : forgotten_)
+      if (in_segments(pack)) removed_.insert(pack);
     note_removed();
     return {};
   }
@@ -430,6 +433,7 @@ Result<> TieredIndex::add(const PackTable& table) {
   HF_TRY(check_frames(table));
   const std::lock_guard change(change_);
   if (known(table.pack)) return {};
+  forgotten_.erase(table.pack);
   if (removed_.contains(table.pack)) {
     HF_ASSIGN(const auto burst, Burst::begin(*this));
     PackSet removed = removed_;
@@ -473,6 +477,8 @@ void TieredIndex::insert(const PackTable& table) {
 
 Result<> TieredIndex::remove_packs(const std::vector<ObjectHash>& packs) {
   const std::lock_guard change(change_);
+  forgotten_.insert(packs.begin(), packs.end());
+  if (std::ranges::none_of(packs, [&](const ObjectHash& pack) { return known(pack); })) return {};
   HF_ASSIGN(const auto burst, Burst::begin(*this));
   PackSet removed = removed_;
   PackSet fresh;
@@ -517,12 +523,15 @@ void TieredIndex::forget_what_others_wrote() {
 
 // On disk first: what is forgotten must stay so.
 Result<> TieredIndex::write_removed(PackSet removed) {
-  if (writable()) {
-    HF_TRY(folder_.replace(kRemovedName, encode_removed(repository_, removed)));
+  // A cache that cannot be written costs time: the next burst tries again, and the next process
+  // knows from the records what is gone.
+  const auto written = writable()
+                           ? folder_.replace(kRemovedName, encode_removed(repository_, removed))
+                           : fail(Code::denied, "");
+  if (written)
     unwritten_.clear();
-  } else {
+  else
     unwritten_ = removed;
-  }
   const std::lock_guard lock(mutex_);
   removed_ = std::move(removed);
   note_removed();

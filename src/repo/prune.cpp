@@ -20,18 +20,23 @@ constexpr std::size_t kRecordLists = 8;  // of older collections, before they be
 
 // ---- what a repository looks like to a collection
 
-// Sessions with .open and without an outcome.
-Result<std::vector<HeadRef>> list_undecided(const RepositoryParts& parts) {
+// Sessions with .open and without an outcome. `seen` is asked for each record of a session.
+Result<std::vector<HeadRef>> list_undecided(
+    const RepositoryParts& parts,
+    const std::function<void(const HeadRef&, const std::string&)>& seen = {}) {
   std::set<HeadRef> open, decided;
-  HF_TRY(list_at_most(parts.store, "heads/", parts.list_limits.heads,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        const auto name = parse_head_name(info.name);
-                        if (!name) return {};
-                        const HeadRef ref{name->device, name->number};
-                        if (name->kind == HeadName::Kind::open) open.insert(ref);
-                        if (name->decides()) decided.insert(ref);
-                        return {};
-                      }));
+  HF_TRY(list_at_most(
+      parts.store, "heads/", parts.list_limits.heads, [&](const ObjectInfo& info) -> Result<> {
+        const auto name = parse_head_name(info.name);
+        if (!name) return {};
+        const HeadRef ref{name->device, name->number};
+        if (name->kind == HeadName::Kind::open) open.insert(ref);
+        if (seen &&
+            (name->kind == HeadName::Kind::open || name->kind == HeadName::Kind::generation))
+          seen(ref, info.name);
+        if (name->decides()) decided.insert(ref);
+        return {};
+      }));
   std::vector<HeadRef> out;
   std::ranges::set_difference(open, decided, std::back_inserter(out));
   return out;
@@ -156,9 +161,13 @@ class Planner {
                           lists.push_back(info.name);
                           return {};
                         }));
-    HF_ASSIGN(const auto undecided, list_undecided(repository_.parts()));
+    // A removal that was cut short may have taken the head and left these.
+    HF_ASSIGN(const auto undecided,
+              list_undecided(repository_.parts(), [&](const HeadRef& ref, const std::string& name) {
+                if (repository_.collections().gone(ref)) plan_.leftovers.push_back(name);
+              }));
     HF_ASSIGN(heads_, read_sound(repository_, stop_));
-    plan_.leftovers = heads_.leftovers;
+    plan_.leftovers.insert(plan_.leftovers.end(), heads_.leftovers.begin(), heads_.leftovers.end());
     plan_.newest = repository_.collections().newest();
     HF_TRY(refuse_lost_packs(repository_, stop_));
     HF_TRY(find_used());
@@ -167,6 +176,8 @@ class Planner {
     plan_heads();
     HF_TRY(plan_lists(lists, undecided.empty()));
     std::ranges::sort(plan_.condemned);
+    const auto doubled = std::ranges::unique(plan_.condemned);
+    plan_.condemned.erase(doubled.begin(), doubled.end());
     return std::move(plan_);
   }
 
@@ -298,6 +309,8 @@ class Planner {
         plan_.retired.push_back({*hash, 0});
     }
     std::ranges::sort(plan_.retired, {}, &PackListRef::name);
+    const auto doubled = std::ranges::unique(plan_.retired, {}, &PackListRef::name);
+    plan_.retired.erase(doubled.begin(), doubled.end());
     return {};
   }
 
@@ -415,6 +428,12 @@ class Prune {
   // False: another pruner was first.
   Result<bool> collect() {
     std::optional<Planner> planner;
+    // Who is not waited for is decided before the plan: its packs are nobody's then.
+    if (!options_.dry_run) {
+      HF_TRY(repository_.refresh_collections());
+      HF_ASSIGN([[maybe_unused]] const auto open,
+                decide_sessions(repository_.collections().newest() + 1));
+    }
     HF_ASSIGN(Plan plan, steady<Plan>([&] {
                 planner.emplace(repository_, options_, progress_, stop_);
                 return planner->plan();
@@ -490,6 +509,10 @@ class Prune {
     }
     if (!first) ++report_.overtaken;
     HF_TRY(repository_.refresh_collections());  // whoever's was first
+    if (!repository_.collections().done(number))
+      return fail(Code::corrupt,
+                  fmt::format("{}: it stands, and the store does not list it. Nothing was removed",
+                              collection_done_name(number)));
     HF_TRY(remove_names(number));
     ++report_.finished;
     return true;
@@ -505,8 +528,13 @@ class Prune {
       HF_ASSIGN(const Time begun, started(ref));
       const OpenSession session{ref, begun};
       const bool cut_short = ref.device == parts_.device;  // this home's lock is held
-      const std::int64_t age = parts_.clock.now().ns - session.started.ns;
-      if (!cut_short && age < options_.give_up_after_ns) {
+      const std::int64_t now = parts_.clock.now().ns;
+      std::int64_t away =
+          0;  // either way: a clock that is years ahead is no reason to wait for years
+      if (__builtin_sub_overflow(std::max(now, session.started.ns),
+                                 std::min(now, session.started.ns), &away))
+        away = INT64_MAX;
+      if (!cut_short && away < options_.give_up_after_ns) {
         waiting.push_back(session);
         continue;
       }
@@ -563,8 +591,8 @@ class Prune {
         if (std::ranges::binary_search(record.heads, head) || repository_.collections().gone(head))
           continue;
         roots.push_back(&s);
-        for (const PackListRef& ref : s.lists)
-          if (std::ranges::binary_search(record.retired, ref.name)) used.insert(ref.name);
+        for (const PackListRef& list : s.lists)
+          if (std::ranges::binary_search(record.retired, list.name)) used.insert(list.name);
       }
     ChunkSet seen(repository_.index());
     auto marked =
@@ -632,16 +660,20 @@ class Prune {
 
 }  // namespace
 
-Result<> drop_snapshot(Repository& repository, const HeadList& heads, const Snapshot& snapshot,
-                       std::string_view reason) {
-  const RepositoryParts& parts = repository.parts();
+Result<> check_droppable(const HeadList& heads, const Snapshot& snapshot) {
   const bool newer = std::ranges::any_of(heads.snapshots, [&](const Snapshot& s) {
     return s.device == snapshot.device && s.number > snapshot.number;
   });
-  if (!newer)
-    return fail(Code::denied, fmt::format("snapshot {} is the newest of its device, which is never "
-                                          "dropped: other devices know the device by it",
-                                          snapshot.id.brief()));
+  if (newer) return {};
+  return fail(Code::denied, fmt::format("snapshot {} is the newest of its device, which is never "
+                                        "dropped: other devices know the device by it",
+                                        snapshot.id.brief()));
+}
+
+Result<> drop_snapshot(Repository& repository, const HeadList& heads, const Snapshot& snapshot,
+                       std::string_view reason) {
+  const RepositoryParts& parts = repository.parts();
+  HF_TRY(check_droppable(heads, snapshot));
   const HeadRef ref{snapshot.device, snapshot.number};
   const Bytes object = seal_dropped({.by = parts.device,
                                      .snapshot = ref,
@@ -651,8 +683,15 @@ Result<> drop_snapshot(Repository& repository, const HeadList& heads, const Snap
                                      .reason = std::string(reason)},
                                     parts.keys, parts.signer, parts.random);
   auto put = parts.store.put(dropped_name(ref), object);
-  if (!put && put.error().code == Code::conflict) return {};  // somebody else dropped it
-  return put;
+  if (put || put.error().code != Code::conflict) return put;
+  // Somebody else dropped it, if what stands there holds.
+  HF_ASSIGN(const Bytes there, parts.store.get(dropped_name(ref), object.size() * 16));
+  auto stub = open_dropped(there, ref, parts.keys, parts.devices);
+  if (stub && stub->head == snapshot.id) return {};
+  return fail(Code::corrupt,
+              fmt::format("{}: stands there already, and does not drop this snapshot{}; run "
+                          "'holdfast repair index'",
+                          dropped_name(ref), stub ? "" : " (" + stub.error().what + ")"));
 }
 
 Result<PruneReport> prune(Repository& repository, const PruneOptions& options,

@@ -54,8 +54,10 @@ struct PruneProgress {
   std::atomic<std::uint64_t> done{0}, total{0};  // snapshots, bytes, objects
 };
 
+// Code::denied: it is its device's newest.
+Result<> check_droppable(const HeadList& heads, const Snapshot& snapshot);
 // Puts a stub beside the head: the snapshot does not count any more, and the next prune removes it.
-// Code::denied: it is its device's newest. `heads` from heads().
+// Code::denied as above; Code::corrupt: a damaged stub stands there. `heads` from heads().
 Result<> drop_snapshot(Repository& repository, const HeadList& heads, const Snapshot& snapshot,
                        std::string_view reason);
 

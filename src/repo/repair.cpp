@@ -57,7 +57,7 @@ struct Amends {
 };
 
 // A record and its end, at once.
-Result<> put_amends(Repository& repository, Amends amends) {
+Result<> put_amends(Repository& repository, Amends amends, std::uint64_t looked) {
   HF_TRY(check_listed(repository.parts(), amends.listed));
   std::vector<ListedPack> packs;
   for (const IndexedPack& pack : amends.listed) packs.push_back({pack.pack, pack.type, pack.size});
@@ -74,8 +74,7 @@ Result<> put_amends(Repository& repository, Amends amends) {
   if (record.retired.size() > kCollectionNamesWritten)
     record.retired.resize(kCollectionNamesWritten);
   HF_ASSIGN(record.lists, put_pack_lists(repository.parts(), std::move(packs)));
-  HF_TRY(repository.refresh_collections());
-  record.number = repository.collections().newest() + 1;
+  record.number = looked + 1;  // what others condemned since may rest on what this condemns
   if (record.number > 1) record.before = repository.collections().record(record.number - 1).object;
   HF_ASSIGN(const bool first, put_collection(repository, record));
   if (!first)
@@ -164,7 +163,12 @@ unsigned workers_of(const RepositoryParts& parts, const RepairOptions& options) 
 Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) {
   const RepositoryParts& parts = repository.parts();
   std::vector<MissingHead> missing;
-  HF_ASSIGN([[maybe_unused]] const HeadList heads, repository.heads_with_gaps(missing));
+  HF_ASSIGN(const HeadList heads, repository.heads_with_gaps(missing));
+  for (const HeadRef& ref : heads.damaged_stubs) {
+    report.found.push_back(fmt::format(
+        "{}: damaged; without it a snapshot that still stands counts again", dropped_name(ref)));
+    if (apply) HF_TRY(parts.store.remove(dropped_name(ref)));
+  }
   for (const MissingHead& head : missing) {
     report.found.push_back(
         fmt::format("{}: lost or damaged; 'holdfast recover-snapshots' looks for its tree",
@@ -200,6 +204,7 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
     for (const IndexedPack& pack : repository.index().packs()) all.push_back(pack.pack);
     if (!all.empty()) HF_TRY(repository.index().remove_packs(all));
   }
+  const std::uint64_t looked = repository.collections().newest();
   HF_TRY(settle_heads(repository, options.apply, report));
   HF_ASSIGN(const HeadList heads, read_with_damage(repository, stop));
   Amends amends;
@@ -226,7 +231,7 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
   report.lists_retired = amends.retired.size();
   report.packs_listed = amends.listed.size();
   if (!options.apply || amends.empty()) return report;
-  HF_TRY(put_amends(repository, std::move(amends)));
+  HF_TRY(put_amends(repository, std::move(amends), looked));
   HF_ASSIGN([[maybe_unused]] const HeadList after, read_with_damage(repository, stop));
   return report;
 }
@@ -254,6 +259,7 @@ class PackRepair {
 
   Result<RepairReport> run() {
     HF_ASSIGN(const auto lock, writer_lock(repository_));
+    looked_ = repository_.collections().newest();
     HF_ASSIGN(const HeadList heads, read_with_damage(repository_, stop_));
     HF_TRY(look_at_listed(heads));
     HF_TRY(look_at_strays());
@@ -338,7 +344,8 @@ class PackRepair {
     HF_ASSIGN(const auto written, repacker.finish());
     report_.bytes_written = repacker.bytes_written();
     if (!condemned_.empty() || !written.empty())
-      HF_TRY(put_amends(repository_, {.condemned = condemned_, .retired = {}, .listed = written}));
+      HF_TRY(put_amends(repository_, {.condemned = condemned_, .retired = {}, .listed = written},
+                        looked_));
     // What checks of this home remember of these packs is settled.
     return repository_.note_damaged({}, condemned_);
   }
@@ -360,6 +367,7 @@ class PackRepair {
   const Stop& stop_;
   RepairReport report_;
   ObjectNames condemned_;
+  std::uint64_t looked_ = 0;  // the newest collection then
   std::vector<SeenPack> bad_, strays_;
 };
 

@@ -308,8 +308,7 @@ Result<> fetch_each(ObjectStore& store, const std::vector<Item>& items, const Na
 
 // Stubs that hold, by what they drop.
 Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
-                                              const std::vector<HeadRef>& names,
-                                              std::vector<std::string>& damaged,
+                                              const std::vector<HeadRef>& names, HeadList& list,
                                               HeadSequences& sequences) {
   std::map<HeadRef, Dropped> stubs;
   HF_TRY(fetch_each(parts.store, names, dropped_name,
@@ -322,7 +321,8 @@ Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
                         stubs.emplace(ref, std::move(*stub));
                         return {};
                       }
-                      damaged.push_back(stub.error().what);
+                      list.damaged.push_back(stub.error().what);
+                      list.damaged_stubs.push_back(ref);
                       sequences.damaged.insert(ref);  // a head that it stood for is not missing
                       return {};
                     }));
@@ -348,7 +348,7 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
   list.collections = collections_.state();
   HF_ASSIGN(const HeadNames names, list_heads(parts_));
   HeadSequences sequences;
-  HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list.damaged, sequences));
+  HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list, sequences));
   HF_TRY(fetch_each(
       parts_.store, names.heads,
       [](const HeadRef& ref) { return head_name(ref.device, ref.number); },
@@ -407,6 +407,8 @@ Result<> Repository::read_head(const HeadRef& ref, Result<Bytes> object,
                                std::map<HeadRef, Dropped>& stubs, HeadList& list,
                                HeadSequences& sequences) {
   const std::string name = head_name(ref.device, ref.number);
+  // A collection removes it just now; its stub stands in.
+  if (!object && object.error().code == Code::not_found && stubs.contains(ref)) return {};
   if (!object && object.error().code != Code::corrupt) return wrap(std::move(object).error(), name);
   if (object && looks_abandoned(*object)) {
     const auto record = open_abandoned(*object, ref, parts_.keys, parts_.devices);
@@ -495,10 +497,7 @@ Result<> Repository::refresh_collections() {
   }
   if (collections_applied_ == collections_.state()) return read;
   if (read) HF_TRY(check_known_collections());
-  std::vector<ObjectHash> gone;
-  for (const IndexedPack& pack : index_->packs())
-    if (collections_.gone(pack.pack)) gone.push_back(pack.pack);
-  if (!gone.empty()) HF_TRY(index_->remove_packs(gone));
+  if (!collections_.gone().empty()) HF_TRY(index_->remove_packs(collections_.gone()));
   index_->set_condemned(collections_.condemned());
   if (read) collections_applied_ = collections_.state();
   return read;
@@ -701,7 +700,11 @@ Result<std::set<ObjectHash>> read_damaged(LocalFolder& folder) {
 
 }  // namespace
 
-Result<std::set<ObjectHash>> Repository::known_damaged() { return read_damaged(parts_.state); }
+Result<std::set<ObjectHash>> Repository::known_damaged() {
+  HF_ASSIGN(std::set<ObjectHash> packs, read_damaged(parts_.state));
+  std::erase_if(packs, [&](const ObjectHash& pack) { return collections_.gone(pack); });
+  return packs;
+}
 
 Result<> Repository::note_damaged(const std::vector<ObjectHash>& damaged,
                                   const std::vector<ObjectHash>& whole) {
@@ -747,7 +750,11 @@ Result<std::vector<ObjectHash>> Repository::lost_packs(const Stop& stop) {
 
 // A cache that names packs that are gone would let new snapshots rest on nothing.
 Result<> Repository::forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings) {
-  HF_ASSIGN(const auto gone, lost_packs(stop));
+  HF_ASSIGN(auto gone, lost_packs(stop));
+  if (gone.empty()) return {};
+  // Those that a collection removed since the index was brought up to date are not missing.
+  HF_TRY(refresh_collections());
+  std::erase_if(gone, [&](const ObjectHash& pack) { return collections_.gone(pack); });
   if (gone.empty()) return {};
   warnings.push_back(fmt::format(
       "{} packs of earlier snapshots are missing in the store or cut off, such as {}: what was in "
@@ -759,7 +766,7 @@ Result<> Repository::forget_missing_packs(const Stop& stop, std::vector<std::str
 Result<std::unordered_set<ObjectHash, IdHash>> Repository::unreliable_packs(
     const Stop& stop, std::vector<std::string>& warnings) {
   HF_TRY(forget_missing_packs(stop, warnings));
-  HF_ASSIGN(const std::set<ObjectHash> damaged, read_damaged(parts_.state));
+  HF_ASSIGN(const std::set<ObjectHash> damaged, known_damaged());
   std::unordered_set<ObjectHash, IdHash> unreliable(damaged.begin(), damaged.end());
   if (!damaged.empty())
     warnings.push_back(fmt::format(
@@ -787,6 +794,7 @@ Result<> Repository::sample_other_devices(std::unordered_set<ObjectHash, IdHash>
       const IndexedPack& pack = packs[load_le<std::uint64_t>(draw.data()) % packs.size()];
       auto damage =
           verify_pack(parts_.store, parts_.keys, parts_.devices, pack.pack, pack.type, frames);
+      if (!damage && !is_damage(damage.error())) return std::unexpected(std::move(damage).error());
       good = damage && damage->empty();
     }
     if (!sampled)
@@ -1010,8 +1018,18 @@ Result<> Session::put_generation_record() {
   const Bytes object = seal_box(parts.keys, ObjectType::session_generation, name,
                                 encode_session_generation(record_), parts.random);
   auto put = parts.store.put(name, object);
-  // Of an interrupted run of this same session: it was no younger than now, which is the safe side.
-  if (!put && put.error().code == Code::conflict) return {};
+  if (!put && put.error().code == Code::conflict) {
+    // Of an interrupted run of this same session: it is no younger than now, which is the safe
+    // side.
+    const auto there =
+        read_session_record(parts, {record_.device, record_.number}, HeadName::Kind::generation);
+    if (!there) return is_damage(there.error()) ? Result<>() : std::unexpected(there.error());
+    if (there->generation <= record_.generation) return {};
+    return copied_home(
+        fmt::format("session {} of this device knows of a later collection than "
+                    "this home",
+                    record_.number));
+  }
   return put ? check_there(parts.store, name, object) : put;
 }
 

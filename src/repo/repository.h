@@ -42,10 +42,11 @@ struct RepositoryParts {
 
 struct HeadSequences;  // private to repository.cpp
 struct HeadList {
-  std::vector<Snapshot> snapshots;     // by end time, then device and number
-  std::vector<std::string> damaged;    // heads and stubs that cannot be read: name and why
-  std::vector<Snapshot> dropped;       // that stand still, and do not count any more
-  std::uint64_t collections = 0;       // Collections::state() before they were read
+  std::vector<Snapshot> snapshots;   // by end time, then device and number
+  std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
+  std::vector<Snapshot> dropped;     // that stand still, and do not count any more
+  std::uint64_t collections = 0;     // Collections::state() before they were read
+  std::vector<HeadRef> damaged_stubs;
   std::vector<std::string> leftovers;  // records beside heads that are gone
   // What the next head of a device follows: its newest one, also of those that only a stub tells
   // of.

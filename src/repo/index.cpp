@@ -477,8 +477,10 @@ void TieredIndex::insert(const PackTable& table) {
 
 Result<> TieredIndex::remove_packs(const std::vector<ObjectHash>& packs) {
   const std::lock_guard change(change_);
-  forgotten_.insert(packs.begin(), packs.end());
-  if (std::ranges::none_of(packs, [&](const ObjectHash& pack) { return known(pack); })) return {};
+  if (std::ranges::none_of(packs, [&](const ObjectHash& pack) { return known(pack); })) {
+    forgotten_.insert(packs.begin(), packs.end());
+    return {};
+  }
   HF_ASSIGN(const auto burst, Burst::begin(*this));
   PackSet removed = removed_;
   PackSet fresh;
@@ -488,6 +490,8 @@ Result<> TieredIndex::remove_packs(const std::vector<ObjectHash>& packs) {
   }
   if (!fresh.empty()) forget_new(fresh);
   if (removed != removed_) HF_TRY(write_removed(std::move(removed)));
+  // Not before that: load() takes what is in it for removed, and it would not be written.
+  forgotten_.insert(packs.begin(), packs.end());
   return removed_.size() > kRemovedMax && writable() ? compact() : Result<>();
 }
 
@@ -523,11 +527,12 @@ void TieredIndex::forget_what_others_wrote() {
 
 // On disk first: what is forgotten must stay so.
 Result<> TieredIndex::write_removed(PackSet removed) {
-  // A cache that cannot be written costs time: the next burst tries again, and the next process
-  // knows from the records what is gone.
+  // A cache that has no room, or that another process writes, costs time: the next burst tries
+  // again, and the next process knows from the records what is gone.
   const auto written = writable()
                            ? folder_.replace(kRemovedName, encode_removed(repository_, removed))
-                           : fail(Code::denied, "");
+                           : fail(Code::full, "");
+  if (!written && written.error().code != Code::full) return written;
   if (written)
     unwritten_.clear();
   else

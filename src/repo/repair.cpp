@@ -60,6 +60,7 @@ struct Amends {
 Result<> put_amends(Repository& repository, Amends amends, std::uint64_t looked) {
   HF_TRY(check_listed(repository.parts(), amends.listed));
   std::vector<ListedPack> packs;
+  packs.reserve(amends.listed.size());
   for (const IndexedPack& pack : amends.listed) packs.push_back({pack.pack, pack.type, pack.size});
   CollectionRecord record;
   record.by = repository.parts().device;

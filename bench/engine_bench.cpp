@@ -210,6 +210,9 @@ class OnePlace final : public Index {
   bool contains(const ChunkId&) override { return true; }
   std::optional<std::uint64_t> number_of(const ChunkId&) override { return std::nullopt; }
   std::optional<ChunkPlace> find(const ChunkId&) override { return place_; }
+  std::optional<ChunkPlace> find_beside(const ChunkId&, std::span<const ObjectHash>) override {
+    return std::nullopt;
+  }
   Result<> add(const PackTable&) override { return {}; }
   bool has_pack(const ObjectHash&) override { return true; }
   std::vector<IndexedPack> packs() override { return {}; }

@@ -103,8 +103,21 @@ class Beside : public ::testing::Test {
     const auto held = verify(store, *machine.paper, 999, {{snapshot->id, tree}});
     ASSERT_TRUE(held) << held.error().what;
   }
+  // The same where something else may be damaged, and as often as wanted.
+  void can_be_read(const Result<Snapshot>& snapshot, const SimTree& tree) {
+    ASSERT_TRUE(snapshot) << snapshot.error().what;
+    Machine fresh(++fresh_seed, "fresh");
+    ASSERT_TRUE(fresh.recover(store, *machine.paper));
+    const auto client = fresh.open(store).value();
+    const HeadList heads = client->repository().heads().value();
+    ASSERT_TRUE(client->repository().sync_index(heads, Stop()));
+    const auto back = read_back(client->repository(), *snapshot);
+    ASSERT_TRUE(back) << back.error().what;
+    EXPECT_EQ(*back, tree);
+  }
   MemoryStore store;
   Machine machine{77, "m"};
+  std::uint64_t fresh_seed = 1000;
 };
 
 // A: two records wait; the older ends, and its pruner dies between removing packs and heads.
@@ -519,6 +532,29 @@ TEST_F(Beside, a_damaged_stub_can_be_repaired) {
   EXPECT_TRUE(report) << report.error().what;
 }
 
+// I2: without a sound end no session can begin.
+TEST_F(Beside, a_damaged_end_can_be_repaired) {
+  const auto first = machine.backup(store);
+  machine.tree = {{"d/a", {"second", 2, 1000}}};
+  const auto second = machine.backup(store);
+  ASSERT_TRUE(machine.drop(store, *first));
+  ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
+  flip(store, collection_done_name(1));
+  machine.tree["d/new"] = {"new", 9, 1000};
+  EXPECT_FALSE(machine.backup(store));
+  EXPECT_EQ(machine.repair(store, repair_index, false)->found.size(), 1U);
+  EXPECT_FALSE(machine.backup(store));
+  const auto repaired = machine.repair(store, repair_index, true);
+  ASSERT_TRUE(repaired) << repaired.error().what;
+  EXPECT_EQ(repaired->found.size(), 1U);
+  EXPECT_TRUE(machine.repair(store, repair_index, true)->nothing());
+  can_be_read(machine.backup(store), machine.tree);
+  can_be_read(second, {{"d/a", {"second", 2, 1000}}});
+  ASSERT_TRUE(machine.drop(store, *second));
+  const auto pruned = machine.prune(store, {.unused_max = 0});
+  ASSERT_TRUE(pruned) << pruned.error().what;
+}
+
 // J: heads are read while a collection removes many.
 TEST_F(Beside, heads_can_be_read_while_a_collection_removes_many) {
   std::vector<Snapshot> old;
@@ -567,6 +603,51 @@ TEST_F(Beside, a_sample_that_got_no_answer_is_no_verdict) {
   };
   const std::string with_fault = backup_warns(tired);
   EXPECT_EQ(backup_warns(store), "");
+}
+
+// L: a check found damage, and a backup stored it again; another device knows nothing of that.
+TEST_F(Beside, of_two_copies_the_one_that_can_be_read_is_read_and_kept) {
+  const SimFile shared = {noise(5, 5000), 1, 1000};
+  const SimFile others_file = {noise(6, 5000), 1, 2000};
+  machine.tree = {{"d/shared", shared}, {"d/z", others_file}};
+  const auto first = machine.backup(store);
+  Machine other(78, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  other.tree = {{"d/z", others_file}};
+  ASSERT_TRUE(other.backup(store));
+  machine.tree["d/x"] = {"x", 1, 1000};
+  ASSERT_TRUE(machine.backup(store));
+  ASSERT_TRUE(machine.drop(store, *first));
+  ASSERT_TRUE(machine.prune(store, {.unused_max = 1e9}));  // takes over the list
+  std::string bad;
+  for (const std::string& name : data_packs(machine, store))
+    if (*store.size(name) > 8000) bad = name;
+  flip(store, bad, 80 + 12 + 2500);  // the first frame
+  {
+    const auto client = *machine.open(store);
+    CheckProgress progress;
+    EXPECT_GT(holdfast::check(client->repository(), {.read_data_percent = 100, .workers = 1},
+                              progress, Stop())
+                  ->damage.size(),
+              0U);
+  }
+  const auto healed = machine.backup(store);
+  can_be_read(healed, machine.tree);  // from a machine that knows nothing of the damage
+  // Each home finds one of the two copies first; both prune, and neither may lose the good one.
+  for (std::uint64_t seed = 79; seed < 83; ++seed) {
+    Machine third(seed, "third");
+    ASSERT_TRUE(third.recover(store, *machine.paper));
+    const auto pruned = third.prune(store, {.unused_max = 1e9});
+    if (!pruned) {
+      EXPECT_EQ(pruned.error().code, Code::corrupt) << pruned.error().what;
+    }
+    can_be_read(healed, machine.tree);
+  }
+  ASSERT_TRUE(machine.repair(store, repair_packs, true));
+  const auto pruned = machine.prune(store, {.unused_max = 0});
+  ASSERT_TRUE(pruned) << pruned.error().what;
+  can_be_read(healed, machine.tree);
+  EXPECT_FALSE(store.size(bad));
 }
 
 // M: a folder that names a file twice while it changes (POSIX allows readdir that).

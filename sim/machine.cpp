@@ -118,6 +118,7 @@ Result<std::unique_ptr<Client>> Machine::open(ObjectStore& store) {
   ClientOptions options;
   options.index = {.table_chunks_max = 64, .tier_ratio = 3};
   options.lists = list_limits;
+  options.accept_rollback = accept_rollback;
   return Client::open(store, home(), {}, {random, clock}, options);
 }
 

@@ -89,6 +89,7 @@ class Machine {
   SimTree tree;
   std::optional<PaperKey> paper;
   ListLimits list_limits;
+  bool accept_rollback = false;  // of the next open()
 };
 
 // A store in front of another one, for worlds in which only listing is special.

@@ -267,13 +267,55 @@ TEST_F(Repair, the_newest_head_lost_leaves_the_device_able_to_go_on) {
   }
   ASSERT_TRUE(store.remove(name));
   EXPECT_EQ(machine.backup(store).error().code, Code::alarm);
+  // It may as well be a store that shows an older state of itself.
+  for (const auto what : {repair_index, repair_packs, repair_snapshots, recover_snapshots})
+    EXPECT_EQ(machine.repair(store, what, true).error().code, Code::alarm);
+  EXPECT_EQ(repair(repair_index, false).heads_settled, 1U);
+  machine.accept_rollback = true;
   EXPECT_EQ(repair(repair_index).heads_settled, 1U);
+  machine.accept_rollback = false;
   const RepairReport found = repair(recover_snapshots);
   ASSERT_EQ(found.snapshots.size(), 1U);
   reported[2].id = found.snapshots[0].id;
   const auto more = machine.backup(store);
   ASSERT_TRUE(more) << more.error().what;
   reported.push_back({more->id, machine.tree});
+  expect_all_is_well();
+}
+
+// Heads, collections and the chain at once, as when a disk is brought back from a copy of it.
+TEST_F(Repair, ENG_02_an_older_state_of_the_store_is_gone_on_from_only_when_told) {
+  std::map<std::string, Bytes> older;
+  for (const std::string& name : object_names(store, ""))
+    older[name] = store.get(name, kBig).value();
+  {
+    const auto client = machine.open(store).value();
+    const Snapshot oldest = client->repository().heads().value().snapshots.front();
+    ASSERT_TRUE(machine.drop(store, oldest));
+  }
+  const auto pruned = machine.prune(store, {.unused_max = 0});
+  ASSERT_TRUE(pruned) << pruned.error().what;
+  Machine other(2, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  ASSERT_TRUE(machine.backup(store));
+  for (const std::string& name : object_names(store, "")) ASSERT_TRUE(store.remove(name));
+  for (const auto& [name, bytes] : older) ASSERT_TRUE(store.put(name, bytes));
+
+  EXPECT_EQ(machine.backup(store).error().code, Code::alarm);
+  for (const auto what : {repair_index, repair_packs, repair_snapshots, recover_snapshots})
+    EXPECT_EQ(machine.repair(store, what, true).error().code, Code::alarm);
+  machine.accept_rollback = true;
+  const auto settled = machine.repair(store, repair_index, true);
+  ASSERT_TRUE(settled) << settled.error().what;
+  EXPECT_EQ(settled->heads_settled, 1U);
+  machine.accept_rollback = false;
+  EXPECT_TRUE(repair(repair_index).nothing());
+  const auto more = machine.backup(store);
+  ASSERT_TRUE(more) << more.error().what;
+  reported.push_back({more->id, machine.tree});
+  EXPECT_TRUE(machine.prune(store, {.unused_max = 0}));
+  // The device that joined meanwhile is in the chain again: this home gave it back.
+  EXPECT_TRUE(other.open(store));
   expect_all_is_well();
 }
 

@@ -117,7 +117,6 @@ Result<ParsedPaperKey> read_paper_key(const std::string& path) {
   }
   auto paper = parse_paper_key(text);
   wipe(std::as_writable_bytes(std::span(text)));
-  if (!paper) return wrap(std::move(paper).error(), "paper key");
   return paper;
 }
 

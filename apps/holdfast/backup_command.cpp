@@ -266,7 +266,7 @@ Result<BackupOptions> backup_options(const BackupCommand& command,
                                      const std::vector<std::string>& paths) {
   BackupOptions options;
   options.paths = paths;
-  options.tags = command.tags;
+  options.tags = split_tags(command.tags);
   options.excludes = command.excludes;
   options.host = command.host.empty() ? host_name() : command.host;
   options.user = user_name();
@@ -413,6 +413,18 @@ Result<Ran> run_once(const Context& context, const BackupCommand& command,
   return Ran{std::move(report), std::move(reading), context.clock.steady_ns() - started};
 }
 
+// Whether a backup of `path` comes to the folder `place`.
+bool would_read(const std::string& path, const std::string& place, const BackupCommand& command,
+                const PatternList& excluded) {
+  if (!place.starts_with(path == "/" ? path : path + "/")) return false;
+  for (std::size_t end = path.size(); end != std::string::npos; end = place.find('/', end + 1))
+    if (excluded.excludes(place.substr(0, end))) return false;
+  struct stat start{}, there{};
+  return !excluded.excludes(place) &&
+         !(command.one_file_system && ::stat(path.c_str(), &start) == 0 &&
+           ::stat(place.c_str(), &there) == 0 && start.st_dev != there.st_dev);
+}
+
 constexpr int kBeginningsMax = 3;  // of one backup that collections do not wait for
 
 bool reads_stdin(const BackupCommand& command) {
@@ -437,8 +449,15 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
     HF_ASSIGN(paths, start_paths(command));
   }
   HF_ASSIGN(const BackupOptions options, backup_options(command, paths));
+  HF_ASSIGN(const PatternList excluded, patterns(command));
   HF_ASSIGN(const std::int64_t wait_ns, parse_duration(command.wait));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
+  for (const std::string& path : paths)
+    if (would_read(path, opened->place(), command, excluded))
+      context.out.warning(
+          fmt::format("warning: the repository lies in {} and is backed up with "
+                      "it; --exclude {} leaves it out",
+                      escaped(path), escaped(opened->place())));
   if (!command.dry_run) opened->store().remove_stale_uploads(context.clock.now());
   const std::int64_t deadline_ns = context.clock.steady_ns() + wait_ns;
   int given_up = 0;

@@ -89,7 +89,9 @@ void add_globals(CLI::App& app, GlobalOptions& g) {
                  "else a prompt)")
       ->type_name("FILE");
   const auto rate = [&](const char* name, std::uint64_t& value, const char* what) {
-    app.add_option(name, value, what)->type_name("RATE")->transform(CLI::AsSizeValue(false));
+    app.add_option(name, value, what)
+        ->type_name("RATE")
+        ->transform(CLI::AsSizeValue(false).description(""));
   };
   rate("--limit-upload", g.limit_upload, "Send at most RATE bytes a second to a bucket (500K, 2M)");
   rate("--limit-download", g.limit_download, "Receive at most RATE bytes a second from a bucket");
@@ -158,7 +160,8 @@ void add_backup_command(CLI::App& app, Commands& c) {
   sub.add_option("--exclude-file", c.backup.exclude_files, "File with patterns, one a line")
       ->type_name("FILE");
   sub.add_option("--exclude-if-present", c.backup.exclude_if_present,
-                 "Leave out the contents of folders that hold such a file")
+                 "Leave out the contents of folders that hold such a file or folder; with HEADER "
+                 "only a file that begins so")
       ->type_name("NAME[:HEADER]");
   sub.add_option("--files-from", c.backup.files_from,
                  "File with shell patterns of paths to back up, one a line, as restic's: lines "
@@ -171,7 +174,8 @@ void add_backup_command(CLI::App& app, Commands& c) {
                "Do not go into other file systems");
   sub.add_flag("--exclude-caches", c.backup.exclude_caches,
                "Leave out the contents of folders with a CACHEDIR.TAG");
-  sub.add_option("--tag", c.backup.tags, "Tag of the snapshot (repeat for more)")->type_name("TAG");
+  sub.add_option("--tag", c.backup.tags, "Tags of the snapshot (commas between, or repeat)")
+      ->type_name("TAG[,TAG]");
   sub.add_option("-H,--host", c.backup.host, "Host name of the snapshot (else this machine's)")
       ->type_name("NAME");
   sub.add_flag("--stdin", c.backup.from_stdin, "Back up standard input as one file");
@@ -195,19 +199,27 @@ void add_backup_command(CLI::App& app, Commands& c) {
       ->type_name("PATTERN");
 }
 
+void add_latest(CLI::App& sub, SnapshotFilter& filter) {
+  sub.add_option("-H,--host", filter.host, "With latest: the latest of this host")
+      ->type_name("NAME");
+  sub.add_option("--path", filter.path, "With latest: the latest of this path")->type_name("PATH");
+}
+
 void add_query_commands(CLI::App& app, Commands& c) {
   CLI::App& snapshots =
       command(app, "snapshots", "List snapshots", "  holdfast snapshots --host laptop --tag daily");
   snapshots.add_option("-H,--host", c.snapshots.host, "Only of this host")->type_name("NAME");
   snapshots.add_option("--path", c.snapshots.path, "Only of this path")->type_name("PATH");
-  snapshots.add_option("--tag", c.snapshots.tags, "Only with this tag")->type_name("TAG");
+  snapshots.add_option("--tag", c.snapshots.tags, "Only with these tags")->type_name("TAG[,TAG]");
   CLI::App& ls = command(app, "ls", "List what is in a snapshot",
                          "  holdfast ls latest:/home/me\n  holdfast ls -l -R 3f2a91:/etc");
   ls.add_option("SNAP", c.ls.snapshot,
                 "Snapshot: an id, the first digits of one, or latest; with :PATH only that folder")
       ->required();
   ls.add_flag("-l,--long", c.ls.long_format, "Modes, owners, sizes, times");
-  ls.add_flag("-R,--recursive", c.ls.recursive, "All below the folder");
+  ls.add_flag("-R,--recursive", c.ls.recursive,
+              "All below the folder; without :PATH it is all in any case");
+  add_latest(ls, c.ls.latest);
   CLI::App& find =
       command(app, "find", "Find files in all snapshots",
               "  holdfast find '*.pdf'\n  holdfast find --snapshot latest '/home/*/.ssh/*'");
@@ -236,6 +248,7 @@ void add_data_commands(CLI::App& app, Commands& c) {
                   "Folder to restore into; it is made with those above it")
       ->required()
       ->type_name("DIR");
+  add_latest(restore, c.restore.latest);
   restore.add_option("-i,--include", c.restore.includes, "Only what matches (repeat for more)")
       ->type_name("PATTERN");
   restore
@@ -255,6 +268,7 @@ void add_data_commands(CLI::App& app, Commands& c) {
       app, "dump", "Write a file, or a folder as tar, to standard output",
       "  holdfast dump latest:/etc/fstab\n  holdfast dump latest:/home/me | tar -x -C /tmp/back");
   dump.add_option("SNAP:PATH", c.dump.source, "What to write")->required();
+  add_latest(dump, c.dump.latest);
   CLI::App& check =
       command(app, "check", "Verify the repository",
               "  holdfast check\n  holdfast check --read-data\n  holdfast check --read-data=5");
@@ -274,7 +288,7 @@ void add_prune_options(CLI::App& app, PruneCommand& c) {
       ->check(CLI::Range(0.0, 100.0));
   app.add_option("--max-repack", c.max_repack, "Write at most SIZE of packs again (10G, 500M)")
       ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(false).description(""));
   app.add_option("--give-up-after", c.give_up_after_days,
                  "Do not wait for other devices' backups that began more than DAYS ago (7); such a "
                  "backup begins again by itself")
@@ -306,6 +320,11 @@ void add_retention_commands(CLI::App& app, Commands& c) {
       .add_option("--keep-tag", c.forget.keep_tags,
                   "Keep all with these tags (repeatable: any of the lists)")
       ->type_name("TAG[,TAG]");
+  forget
+      .add_option("--group-by", c.forget.group_by,
+                  "What a policy takes together, besides of one device: host,paths (the default), "
+                  "host, paths, or nothing; without paths also what was backed up with other paths")
+      ->type_name("WHAT");
   forget.add_option("--host", c.forget.filter.host, "Only snapshots of this host");
   forget.add_option("--path", c.forget.filter.path, "Only snapshots of this path");
   forget.add_option("--tag", c.forget.filter.tags, "Only snapshots with this tag (repeatable)");
@@ -353,6 +372,9 @@ void add_repair_commands(CLI::App& app, Commands& c) {
       ->required()
       ->check(CLI::IsMember({"index", "packs", "snapshots"}));
   repair.add_flag("--apply", c.repair.apply, "Do it; without it nothing is changed");
+  repair.add_flag("--accept-rollback", c.repair.accept_rollback,
+                  "With 'index': go on from what the store shows, although this home saw more; for "
+                  "a repository that its keeper brought back from an older copy");
   CLI::App& recover = command(app, "recover-snapshots",
                               "Find trees that no snapshot names, and make snapshots of them",
                               "  holdfast recover-snapshots\n  holdfast recover-snapshots --apply");
@@ -409,11 +431,29 @@ int end_with(const Error& error, Output& out) {
   return code;
 }
 
-int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json) {
+// The first word that is neither an option nor its value, when no command is called so.
+std::string unknown_command(const CLI::App& app, int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (!word.starts_with('-')) return word;
+    const CLI::Option* const option = app.get_option_no_throw(word.substr(0, word.find('=')));
+    if (option != nullptr && option->get_items_expected_max() > 0 &&
+        word.find('=') == std::string::npos)
+      ++i;
+  }
+  return {};
+}
+
+int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json, int argc,
+              const char* const* argv) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
   Output out(json, false);
-  const int code = end_with({kUsage, error.what()}, out);
   const auto chosen = app.get_subcommands();
+  const std::string unknown = chosen.empty() ? unknown_command(app, argc, argv) : std::string();
+  const int code = end_with(
+      {kUsage, unknown.empty() ? std::string(error.what())
+                               : fmt::format("there is no command '{}'", escaped(unknown))},
+      out);
   out.warning(fmt::format("Try 'holdfast {}--help'.",
                           chosen.empty() ? "" : chosen.front()->get_name() + " "));
   return out.flush() ? code : exit_code(Code::unavailable);
@@ -424,9 +464,11 @@ int end(const Result<int>& result, Output& out, const Stop& stop) {
   const bool reader_gone = !output && output.error().code == Code::interrupted;
   if (result && output) return *result;
   if (result && !reader_gone) return end_with(output.error(), out);
-  // As everybody does for `head`: it got what it wanted.
-  if (reader_gone && result) return *result;
-  if (reader_gone && result.error().code == Code::interrupted && !stop.requested()) return 0;
+  // As everybody does for `head`: it got what it wanted. But a file that was cut off is no success:
+  // as if SIGPIPE had ended it.
+  constexpr int sigpipe = 128 + 13;
+  if (reader_gone && (result || (result.error().code == Code::interrupted && !stop.requested())))
+    return out.has_bytes() ? sigpipe : result.value_or(0);
   // Whatever a call gave when the signal came in between.
   const bool stopped = stop.requested() && result.error().code != Code::alarm;
   const int code =
@@ -469,7 +511,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return end_usage(app, error, c.global.json || asks_for_json(argc, argv));
+    return end_usage(app, error, c.global.json || asks_for_json(argc, argv), argc, argv);
   }
   Output out(c.global.json, c.global.quiet);
   Result<int> result = fail(Code::unavailable, "");

@@ -38,7 +38,8 @@ class OpenedStore;
 // One opened home and repository.
 class OpenRepository {
  public:
-  static Result<std::unique_ptr<OpenRepository>> open(const Context& context);
+  static Result<std::unique_ptr<OpenRepository>> open(const Context& context,
+                                                      const ClientOptions& options = {});
   ~OpenRepository();
   OpenRepository(const OpenRepository&) = delete;
   OpenRepository& operator=(const OpenRepository&) = delete;
@@ -79,7 +80,13 @@ struct SnapshotRef {
   bool has_path = false;
 };
 // Full id, unique prefix, or "latest". Code::not_found; kUsage (ambiguous, or no id at all).
-Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text);
+struct SnapshotFilter {
+  std::string host, path;
+  std::vector<std::string> tags;
+};
+// `latest` among those that `filter` selects.
+Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text,
+                                  const SnapshotFilter& filter = {});
 
 // What a SNAP:PATH names; Code::not_found says how to look for it.
 Result<Entry> entry_at(NodeSource& nodes, const SnapshotRef& ref);
@@ -97,12 +104,9 @@ struct BackupCommand {
   bool one_file_system = false, exclude_caches = false, from_stdin = false, dry_run = false;
   std::string compression = "balanced", wait;
 };
-struct SnapshotFilter {
-  std::string host, path;
-  std::vector<std::string> tags;
-};
 struct LsCommand {
   std::string snapshot;
+  SnapshotFilter latest;
   bool long_format = false, recursive = false;
 };
 struct FindCommand {
@@ -114,11 +118,13 @@ struct DiffCommand {
 };
 struct RestoreCommand {
   std::string snapshot, target, overwrite = "changed";
+  SnapshotFilter latest;
   std::vector<std::string> includes, excludes;
   bool dry_run = false, verify = false, privileged = false;
 };
 struct DumpCommand {
   std::string source;
+  SnapshotFilter latest;
 };
 struct CheckCommand {
   double read_data_percent = 0;  // 0: structure only
@@ -132,7 +138,7 @@ struct PruneCommand {
 struct ForgetCommand {
   std::vector<std::string> snapshots;
   std::uint32_t last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0;
-  std::string within;
+  std::string within, group_by = "host,paths";
   std::vector<std::string> keep_tags;
   SnapshotFilter filter;
   double max_drop_percent = 90;
@@ -147,7 +153,7 @@ struct TagCommand {
 };
 struct RepairCommand {
   std::string what;
-  bool apply = false;
+  bool apply = false, accept_rollback = false;
 };
 struct HomePassphraseCommand {
   std::string what, action, new_file;
@@ -156,6 +162,11 @@ struct HomePassphraseCommand {
 // Paths of a filter as a backup stored them.
 Result<SnapshotFilter> stored_filter(SnapshotFilter filter);
 bool selected(const Snapshot& snapshot, const SnapshotFilter& filter);
+std::vector<std::string> split_commas(const std::string& text);
+// "--tag a,b" is two tags, as restic has it.
+std::vector<std::string> split_tags(const std::vector<std::string>& given);
+// Host names as they are shown: with the device where several devices have one name.
+std::function<std::string(const Snapshot&)> host_labels(const HeadList& heads);
 
 Result<int> run_init(const Context& context, const InitCommand& command);
 Result<int> run_recover(const Context& context, const RecoverCommand& command);

@@ -199,7 +199,7 @@ Result<Restoring> what_to_restore(Repository& repository, const HeadList& heads,
   Restoring what;
   what.dry_run = command.dry_run;
   what.chosen = !command.includes.empty() || !command.excludes.empty();
-  HF_ASSIGN(what.ref, find_snapshot(heads, command.snapshot));
+  HF_ASSIGN(what.ref, find_snapshot(heads, command.snapshot, command.latest));
   if (what.ref.path.empty()) return what;
   HF_ASSIGN(const Entry entry, entry_at(repository.nodes(), what.ref));
   what.base = entry.type == EntryType::directory ? what.ref.path : entry.directory;
@@ -256,7 +256,7 @@ Result<int> run_dump(const Context& context, const DumpCommand& command) {
         escaped(command.source)));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, true));
-  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.source));
+  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.source, command.latest));
   Repository& repository = opened->repository();
   if (!ref.path.empty()) HF_TRY(entry_at(repository.nodes(), ref));
   ReaderChunks chunks(repository.reader());
@@ -322,9 +322,8 @@ Result<int> run_check(const Context& context, const CheckCommand& command) {
   Result<CheckReport> result;
   {
     const ProgressLine line(context, [&] {
-      return ProgressState{
-          progress.packs, progress.bytes, 0,
-          fmt::format("{} of {} packs", progress.packs.load(), progress.packs_total.load())};
+      return ProgressState{progress.packs, progress.bytes, 0,
+                           fmt::format("of {}", progress.packs_total.load()), "packs"};
     });
     result = check(opened->repository(), options, progress, context.stop);
   }

@@ -40,7 +40,8 @@ OptionText option_text(const CLI::Option& option) {
   for (const std::string& name : option.get_lnames()) text.names.push_back("--" + name);
   // Checks of the value follow the name that we gave it.
   const std::string type = option.get_type_name();
-  if (option.get_items_expected_max() > 0) text.value = type.substr(0, type.find(':'));
+  const std::size_t check = type.starts_with("NAME[:HEADER]") ? type.find(':', 6) : type.find(':');
+  if (option.get_items_expected_max() > 0) text.value = type.substr(0, check);
   text.optional_value = !text.value.empty() && option.get_items_expected_min() == 0;
   return text;
 }

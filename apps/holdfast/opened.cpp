@@ -96,7 +96,8 @@ Result<std::string> repository_place(const Context& context, const HomePaths& pa
 OpenRepository::OpenRepository() = default;
 OpenRepository::~OpenRepository() = default;
 
-Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& context) {
+Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& context,
+                                                             const ClientOptions& options) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
   HF_ASSIGN(const std::string place, repository_place(context, paths));
   std::unique_ptr<OpenRepository> opened(new OpenRepository);
@@ -105,7 +106,7 @@ Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& cont
   HF_ASSIGN(opened->folders_, HomeFolders::open(paths));
   const AskPassphrase ask = [&] { return get_passphrase(context.options.passphrase_file); };
   auto client = Client::open(opened->store_->store(), opened->folders_->home(), ask,
-                             {context.random, context.clock}, {});
+                             {context.random, context.clock}, options);
   if (!client) return wrap(std::move(client).error(), escaped(place));
   opened->client_ = std::move(*client);
   return opened;
@@ -135,18 +136,29 @@ Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
 
 namespace {
 
-Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text) {
+Result<const Snapshot*> latest(const HeadList& heads, const SnapshotFilter& given) {
+  HF_ASSIGN(const SnapshotFilter filter, stored_filter(given));
+  for (auto s = heads.snapshots.rbegin(); s != heads.snapshots.rend(); ++s)
+    if (selected(*s, filter)) return &*s;
+  return fail(Code::not_found,
+              fmt::format("no snapshot{}{}; 'holdfast snapshots' lists them",
+                          filter.host.empty() ? "" : " of host " + escaped(filter.host),
+                          filter.path.empty() ? "" : " of path " + escaped(filter.path)));
+}
+
+Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text,
+                                  const SnapshotFilter& filter) {
   constexpr std::string_view hex = "0123456789abcdef";
-  const bool latest = text == "latest";
+  const bool is_latest = text == "latest";
   const bool id =
       !text.empty() && text.size() <= 64 && text.find_first_not_of(hex) == std::string_view::npos;
-  if (!latest && !id)
+  if (!is_latest && !id)
     return usage(fmt::format(
         "snapshot '{}': expected 'latest', or an id or its first digits; a folder in it follows "
         "after a colon, as in latest:/home",
         escaped(text)));
   if (heads.snapshots.empty()) return fail(Code::not_found, "the repository has no snapshots");
-  if (latest) return &heads.snapshots.back();
+  if (is_latest) return latest(heads, filter);
   const Snapshot* found = nullptr;
   for (const Snapshot& s : heads.snapshots) {
     if (!s.id.hex().starts_with(text)) continue;
@@ -164,10 +176,11 @@ Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text) 
 
 }  // namespace
 
-Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text) {
+Result<SnapshotRef> find_snapshot(const HeadList& heads, std::string_view text,
+                                  const SnapshotFilter& filter) {
   SnapshotRef ref;
   const std::size_t colon = text.find(':');
-  HF_ASSIGN(ref.snapshot, by_prefix(heads, text.substr(0, colon)));
+  HF_ASSIGN(ref.snapshot, by_prefix(heads, text.substr(0, colon), filter));
   if (colon == std::string_view::npos) return ref;
   ref.has_path = true;
   const std::string path =

@@ -48,6 +48,8 @@ void Output::message(std::string_view text) {
 void Output::warning(std::string_view text) {
   const std::string line = without_controls(text);
   const std::lock_guard lock(mutex_);
+  // In the order in which they were said, also where both go into one file.
+  if (!has_bytes_) std::fflush(stdout);
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -35,8 +35,9 @@ std::string shortened(const std::string& path, std::size_t width) {
 
 std::string figures(const ProgressState& state, double seconds) {
   const double rate = seconds > 0 ? static_cast<double>(state.bytes) / seconds : 0;
-  std::string text = fmt::format("{} files, {}, {}/s", state.files, human_bytes(state.bytes),
-                                 human_bytes(static_cast<std::uint64_t>(rate)));
+  std::string text =
+      fmt::format("{} {}, {}, {}/s", state.files, state.what, human_bytes(state.bytes),
+                  human_bytes(static_cast<std::uint64_t>(rate)));
   if (state.bytes_expected > 0 && state.bytes <= state.bytes_expected && rate > 0) {
     const double left = static_cast<double>(state.bytes_expected - state.bytes) / rate;
     text += fmt::format(

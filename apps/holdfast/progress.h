@@ -13,6 +13,7 @@ struct ProgressState {
   std::uint64_t files = 0, bytes = 0;
   std::uint64_t bytes_expected = 0;  // 0: not known
   std::string current;               // raw
+  std::string_view what = "files";   // that `files` counts
 };
 
 // Shows what `ask` gives until it goes; nothing when nobody looks (no terminal, TERM=dumb,

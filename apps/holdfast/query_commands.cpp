@@ -147,12 +147,43 @@ Result<std::uint64_t> each_entry(const Context& context, TreeCursor& cursor,
 
 }  // namespace
 
+std::vector<std::string> split_commas(const std::string& text) {
+  std::vector<std::string> out;
+  for (std::size_t from = 0; from <= text.size();) {
+    const std::size_t to = std::min(text.find(',', from), text.size());
+    if (to > from) out.push_back(text.substr(from, to - from));
+    from = to + 1;
+  }
+  return out;
+}
+
+std::vector<std::string> split_tags(const std::vector<std::string>& given) {
+  std::vector<std::string> tags;
+  for (const std::string& text : given) {
+    if (text.empty()) tags.push_back(text);  // and is refused where that matters
+    for (std::string& tag : split_commas(text)) tags.push_back(std::move(tag));
+  }
+  return tags;
+}
+
 bool selected(const Snapshot& s, const SnapshotFilter& filter) {
   return (filter.host.empty() || s.host == filter.host) &&
          (filter.path.empty() || std::ranges::find(s.paths, filter.path) != s.paths.end()) &&
-         std::ranges::all_of(filter.tags, [&](const std::string& t) {
+         std::ranges::all_of(split_tags(filter.tags), [&](const std::string& t) {
            return std::ranges::find(s.tags, t) != s.tags.end();
          });
+}
+
+std::function<std::string(const Snapshot&)> host_labels(const HeadList& heads) {
+  std::map<std::string, std::set<DeviceId>> devices;
+  for (const Snapshot& s : heads.snapshots) devices[s.host].insert(s.device);
+  return [devices = std::move(devices)](const Snapshot& s) {
+    constexpr std::size_t digits = 4;
+    const auto of = devices.find(s.host);
+    return of == devices.end() || of->second.size() < 2
+               ? escaped(s.host)
+               : fmt::format("{} ({})", escaped(s.host), s.device.hex().substr(0, digits));
+  };
 }
 
 Result<SnapshotFilter> stored_filter(SnapshotFilter filter) {
@@ -166,6 +197,7 @@ Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
   HF_ASSIGN(const HeadList heads, opened->heads(context, false));
   Output& out = context.out;
   std::uint64_t shown = 0;
+  const auto label = host_labels(heads);
   if (!out.json())
     out.line(fmt::format("{:<14}{:<28}{:<16}{:<14}{:>12}  {}", "ID", "Time", "Host", "Tags", "Size",
                          "Paths"));
@@ -174,7 +206,7 @@ Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
     ++shown;
     out.object(snapshot_object(s));
     out.line(fmt::format("{:<14}{:<28}{:<16}{:<14}{:>12}  {}", s.id.brief(), local_time(s.ended),
-                         escaped(s.host), joined(s.tags), human_bytes(s.statistics.bytes_total),
+                         label(s), joined(s.tags), human_bytes(s.statistics.bytes_total),
                          joined(s.paths)));
   }
   out.line(fmt::format("{} snapshots", shown));
@@ -188,7 +220,7 @@ Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
 Result<int> run_ls(const Context& context, const LsCommand& command) {
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, true));
-  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.snapshot));
+  HF_ASSIGN(const SnapshotRef ref, find_snapshot(heads, command.snapshot, command.latest));
   NodeSource& nodes = opened->repository().nodes();
   EntryPrinter printer(context.out, *ref.snapshot, command.long_format);
   std::uint64_t shown = 0, damaged = 0;

@@ -76,8 +76,11 @@ void report_repair(const Context& context, const RepairReport& report, const std
 }
 
 Result<int> run_one(const Context& context, const std::string& what, RepairFunction repair,
-                    bool apply) {
-  HF_ASSIGN(const auto opened, OpenRepository::open(context));
+                    const RepairCommand& command) {
+  const bool apply = command.apply;
+  ClientOptions client;
+  client.accept_rollback = command.accept_rollback;
+  HF_ASSIGN(const auto opened, OpenRepository::open(context, client));
   RepairReport keys;
   if (repair == repair_index) {
     HF_ASSIGN(keys.found,
@@ -91,8 +94,9 @@ Result<int> run_one(const Context& context, const std::string& what, RepairFunct
   Result<RepairReport> report;
   {
     const ProgressLine line(context, [&] {
-      return ProgressState{progress.done, progress.bytes, 0,
-                           fmt::format("{} of {}", progress.done.load(), progress.total.load())};
+      return ProgressState{
+          progress.done, progress.bytes, 0, fmt::format("of {}", progress.total.load()),
+          what == "repair index" || what == "repair packs" ? "packs" : "snapshots"};
     });
     report = repair(opened->repository(), options, progress, context.stop);
   }
@@ -101,21 +105,23 @@ Result<int> run_one(const Context& context, const std::string& what, RepairFunct
   HF_TRY(report);
   report->found.insert(report->found.begin(), keys.found.begin(), keys.found.end());
   report_repair(context, *report, what, apply);
-  // What a run has repaired is damage no more.
-  return report->nothing() || (apply && report->lost_count + report->chunks_lost == 0) ? 0 : 4;
+  // What a run has repaired is damage no more; what nothing brings back was named.
+  return report->nothing() || apply ? 0 : 4;
 }
 
 }  // namespace
 
 Result<int> run_repair(const Context& context, const RepairCommand& command) {
   const std::string what = "repair " + command.what;
-  if (command.what == "index") return run_one(context, what, repair_index, command.apply);
-  if (command.what == "packs") return run_one(context, what, repair_packs, command.apply);
-  return run_one(context, what, repair_snapshots, command.apply);
+  if (command.accept_rollback && command.what != "index")
+    return usage("--accept-rollback goes with 'repair index'");
+  if (command.what == "index") return run_one(context, what, repair_index, command);
+  if (command.what == "packs") return run_one(context, what, repair_packs, command);
+  return run_one(context, what, repair_snapshots, command);
 }
 
 Result<int> run_recover_snapshots(const Context& context, const RepairCommand& command) {
-  return run_one(context, "recover-snapshots", recover_snapshots, command.apply);
+  return run_one(context, "recover-snapshots", recover_snapshots, command);
 }
 
 }  // namespace holdfast

@@ -60,6 +60,7 @@ void report_prune(const Context& context, const PruneReport& r, bool dry_run,
                           dry_run ? "Would write" : "Wrote", p.packs_repacked,
                           human_bytes(p.bytes_repacked),
                           dry_run ? "" : ", " + human_bytes(r.bytes_written) + " written"));
+  if (dry_run) out.message(fmt::format("About {} would be freed", human_bytes(p.bytes_freed)));
   for (const std::string& pack : r.left)
     out.warning(
         fmt::format("pack {}: cannot be read in full, and was left as it is; run 'holdfast "
@@ -87,7 +88,7 @@ void report_prune(const Context& context, const PruneReport& r, bool dry_run,
               {"bytes_written", r.bytes_written},
               {"snapshots_removed", p.snapshots_removed},
               {"packs_deleted", r.packs_deleted},
-              {"bytes_freed", r.bytes_freed},
+              {"bytes_freed", dry_run ? p.bytes_freed : r.bytes_freed},
               {"packs_rescued", r.packs_rescued},
               {"collections_ended", r.finished},
               {"sessions_given_up", r.sessions_given_up},
@@ -126,16 +127,6 @@ std::int64_t local_offset(std::int64_t utc_seconds) {
   return localtime_r(&time, &local) == nullptr ? 0 : local.tm_gmtoff;
 }
 
-std::vector<std::string> split_commas(const std::string& text) {
-  std::vector<std::string> out;
-  for (std::size_t from = 0; from <= text.size();) {
-    const std::size_t to = std::min(text.find(',', from), text.size());
-    if (to > from) out.push_back(text.substr(from, to - from));
-    from = to + 1;
-  }
-  return out;
-}
-
 Result<RetentionPolicy> make_policy(const ForgetCommand& c) {
   RetentionPolicy policy{.last = c.last,
                          .hourly = c.hourly,
@@ -144,7 +135,17 @@ Result<RetentionPolicy> make_policy(const ForgetCommand& c) {
                          .monthly = c.monthly,
                          .yearly = c.yearly,
                          .within = {},
-                         .keep_tags = {}};
+                         .keep_tags = {},
+                         .by_host = false,
+                         .by_paths = false};
+  for (const std::string& what : split_commas(c.group_by)) {
+    if (what != "host" && what != "paths")
+      return usage(
+          fmt::format("--group-by '{}': expected host, paths, both with a comma between, "
+                      "or nothing; snapshots of different devices are never one group",
+                      escaped(c.group_by)));
+    (what == "host" ? policy.by_host : policy.by_paths) = true;
+  }
   if (!c.within.empty()) {
     HF_ASSIGN(policy.within, typed(RetentionDuration::parse(c.within)));
   }
@@ -201,11 +202,11 @@ Result<std::vector<Fate>> by_name(const ForgetCommand& command, const HeadList& 
   return fates;
 }
 
-void show_fate(Output& out, const Fate& fate) {
+void show_fate(Output& out, const std::string& host, const Fate& fate) {
   const Snapshot& s = *fate.snapshot;
   out.line(fmt::format("{:<7}{:<14}{:<28}{:<16}{}{}{}", fate.kept ? "keep" : "forget", s.id.brief(),
-                       local_time(s.ended), escaped(s.host), joined(s.paths),
-                       fate.reasons.empty() ? "" : "  ", joined(fate.reasons)));
+                       local_time(s.ended), host, joined(s.paths), fate.reasons.empty() ? "" : "  ",
+                       joined(fate.reasons)));
   out.object({{"message_type", "decision"},
               {"snapshot", s.id.hex()},
               {"keep", fate.kept},
@@ -244,11 +245,13 @@ Result<int> run_forget(const Context& context, const ForgetCommand& command) {
                                                : by_name(command, heads));
   Output& out = context.out;
   std::size_t forget = 0;
+  const auto host = host_labels(heads);
   for (const Fate& fate : fates) {
-    show_fate(out, fate);
+    show_fate(out, host(*fate.snapshot), fate);
     if (!fate.kept) ++forget;
   }
   if (command.snapshots.empty()) HF_TRY(check_share(command, forget, fates.size()));
+  if (!command.dry_run) HF_TRY(opened->repository().check_home(heads));
   // All of them or none.
   for (const Fate& fate : fates)
     if (!fate.kept) HF_TRY(check_droppable(heads, *fate.snapshot));
@@ -321,11 +324,14 @@ Result<> check_tags(const TagCommand& command) {
 
 }  // namespace
 
-Result<int> run_tag(const Context& context, const TagCommand& command) {
-  HF_TRY(check_tags(command));
+Result<int> run_tag(const Context& context, const TagCommand& given) {
+  HF_TRY(check_tags(given));
+  TagCommand command = given;
+  for (auto* tags : {&command.add, &command.remove, &command.set}) *tags = split_tags(*tags);
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, false));
   HF_ASSIGN(const auto chosen, snapshots_to_tag(command, heads));
+  if (!command.dry_run) HF_TRY(opened->repository().check_home(heads));
   Output& out = context.out;
   std::size_t changed = 0;
   for (const Snapshot* s : chosen) {

@@ -42,9 +42,11 @@ Result<> check_against_known(const Chain& chain, std::uint64_t known_position,
   if (chain.position() < known_position)
     return fail(
         Code::alarm,
-        fmt::format("chain shorter than known: its newest entry is {}, this home has seen "
-                    "{}: it was rolled back. Nothing is written; ask who keeps the store",
-                    chain_object_name(chain.position()), chain_object_name(known_position)));
+        fmt::format(
+            "chain shorter than known: its newest entry is {}, this home has seen "
+            "{}: it was rolled back. Nothing is written; ask who keeps the store. 'holdfast "
+            "repair index --accept-rollback' goes on from there",
+            chain_object_name(chain.position()), chain_object_name(known_position)));
   return expect_hash(chain, known_position, known_hash);
 }
 

@@ -176,7 +176,8 @@ Result<> write_seen(LocalFolder& state, const Chain& chain) {
 // Joins the repository's chain with the home's copy: neither may contradict the other, the shorter
 // gets what it lacks.
 Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
-                         const AccountId& account, std::vector<std::string>& damaged) {
+                         const AccountId& account, std::vector<std::string>& damaged,
+                         bool accept_rollback) {
   auto read = read_chain(store);
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
   auto verified = read ? verify_chain(*read) : Result<Chain>(std::unexpected(read.error()));
@@ -196,7 +197,7 @@ Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
   Chain chain = std::move(*verified);
   if (chain.account() != account)
     return fail(Code::denied, "the repository's chain is of another account");
-  HF_TRY(check_seen(state, chain));
+  if (!accept_rollback) HF_TRY(check_seen(state, chain));
   if (!ours.empty()) {
     HF_ASSIGN(const Chain mine, verify_chain(ours));
     HF_TRY(check_no_fork(mine, chain));
@@ -335,7 +336,7 @@ Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys
   SubFolder state(home.state, there.place.repository.hex());
   std::vector<std::string> damaged;
   HF_ASSIGN([[maybe_unused]] const Chain chain,
-            sync_chain(store, home, state, device.account, damaged));
+            sync_chain(store, home, state, device.account, damaged, false));
   return InitReport{device.account, there.place.repository, device.id, false, true};
 }
 
@@ -458,7 +459,8 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
             description.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, description.place.repository.hex());
   std::vector<std::string> damaged;
-  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged));
+  HF_ASSIGN(Chain chain,
+            sync_chain(store, home, state, device.account, damaged, options.accept_rollback));
   HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
   std::unique_ptr<Client> client(
       new Client(std::move(device), std::move(chain), home, description.place.repository));
@@ -473,12 +475,12 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                          "cut off or forked. Nothing was written",
                                          position));
   };
-  HF_ASSIGN(
-      client->repository_,
-      Repository::open({store, client->state_, client->cache_, client->keys_,
-                        client->device_lookup(), check_chain, client->chain_->position(),
-                        client->chain_->newest_hash(), client->device_.id, client->signer_,
-                        world.random, world.clock, options.index, options.reader, options.lists}));
+  HF_ASSIGN(client->repository_,
+            Repository::open({store, client->state_, client->cache_, client->keys_,
+                              client->device_lookup(), check_chain, client->chain_->position(),
+                              client->chain_->newest_hash(), client->device_.id, client->signer_,
+                              world.random, world.clock, options.index, options.reader,
+                              options.lists, options.accept_rollback}));
   return client;
 }
 

@@ -32,6 +32,8 @@ struct ClientOptions {
   IndexLimits index;
   ReaderLimits reader;
   ListLimits lists;
+  // RepositoryParts::accept_rollback, and for the chain too: it gets back what this home has of it.
+  bool accept_rollback = false;
 };
 
 [[nodiscard]] Result<bool> home_has_account(Home home);

@@ -246,9 +246,11 @@ bool Walk::look_at_way(std::string_view name, Range range) {
   struct stat st{};
   if (opened && ::fstat(opened->get(), &st) != 0) opened = std::unexpected(errno);
   if (!opened) {
-    const bool foreign = opened.error() == EPERM;
-    report(path, foreign ? "it is a symlink of another user, not followed; name its real path"
-                         : "open: " + errno_text(opened.error()));
+    if (opened.error() == EPERM)
+      report(path, "it is a symlink of another user, not followed; name its real path");
+    else  // what was named is what is missing
+      for (std::size_t i = range.low; i < range.high; ++i)
+        report(starts_[i], "open: " + errno_text(opened.error()));
     return false;
   }
   way_ = std::move(*opened);
@@ -397,7 +399,9 @@ bool Walk::has_tag(const Tag& tag) {
   if (fd < 0) return false;
   const Fd held(fd);
   struct stat st{};
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return false;
+  if (::fstat(fd, &st) != 0) return false;
+  if (S_ISDIR(st.st_mode)) return tag.header.empty();  // as ".git", and as restic takes it
+  if (!S_ISREG(st.st_mode)) return false;
   std::string header(tag.header.size(), '\0');
   const ssize_t got = ::pread(fd, header.data(), header.size(), 0);
   return got == static_cast<ssize_t>(header.size()) && header == tag.header;

@@ -230,7 +230,7 @@ TEST_F(WalkTest, a_missing_start_is_reported_and_all_missing_fail) {
   EXPECT_EQ(names(*made), Names{"f"});
   ASSERT_EQ(made->unreadable_count(), 2U);
   EXPECT_EQ(made->unreadable()[0].path, key("missing"));
-  EXPECT_EQ(made->unreadable()[1].path, key("none"));
+  EXPECT_EQ(made->unreadable()[1].path, key("none/deep/x"));
   options.starts = {at("missing")};
   const auto none = Walk::begin(options, stop_);
   ASSERT_FALSE(none);
@@ -376,9 +376,9 @@ TEST_F(WalkTest, tagged_directories_keep_only_their_tag) {
   EXPECT_EQ(everything, 17U);
   options.exclude_caches = true;
   options.exclude_if_present = {".nobackup", "tag:yes"};
-  EXPECT_EQ(names(options), (Names{"cache", "cache/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG",
-                                   "fake/x", "folder", "folder/.nobackup", "folder/x", "header",
-                                   "header/tag", "marked", "marked/.nobackup"}));
+  EXPECT_EQ(names(options),
+            (Names{"cache", "cache/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/x", "folder",
+                   "folder/.nobackup", "header", "header/tag", "marked", "marked/.nobackup"}));
   options.exclude_if_present = {"tag:no"};
   options.exclude_caches = false;
   EXPECT_EQ(names(options).size(), everything);

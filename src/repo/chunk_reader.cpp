@@ -110,8 +110,8 @@ std::size_t table_cost(const PackTable& table) {
 
 // A pack that the index names must be there, so that its absence is damage.
 Error as_damage(Error error) {
-  if (error.code == Code::not_found) error.code = Code::corrupt;
-  return error;
+  if (error.code != Code::not_found) return error;
+  return {Code::corrupt, "the store does not have its pack any more: " + error.what};
 }
 
 std::unexpected<Error> for_chunk(const ChunkId& id, Error error) {
@@ -140,6 +140,8 @@ struct ChunkReader::Impl {
   std::vector<FrameReader> readers;  // those that no thread has
 
   Result<ChunkPlace> place_of(const ChunkId& id);
+  template <class Read>
+  auto any_copy(const ChunkId& id, const Read& read) -> decltype(read(ChunkPlace{}));
   Result<std::shared_ptr<const PackTable>> table(const ObjectHash& pack, ObjectType type);
   Result<std::shared_ptr<const PackTable>> table(const ObjectHash& pack);
   Result<std::shared_ptr<const DecodedFrame>> frame(const ChunkPlace& place, ObjectType type);
@@ -239,40 +241,53 @@ ChunkReader::ChunkReader(ObjectStore& store, const RepositoryKeys& keys, DeviceK
     : impl_(std::make_unique<Impl>(store, keys, std::move(devices), index, limits)) {}
 ChunkReader::~ChunkReader() = default;
 
+// What `read` makes of the chunk at one of its places. Two devices may have stored it, and a
+// session that did not trust a pack stored it again: where one copy is damaged another one may not
+// be. The error is that of the first.
+template <class Read>
+auto ChunkReader::Impl::any_copy(const ChunkId& id, const Read& read)
+    -> decltype(read(ChunkPlace{})) {
+  const auto first = place_of(id);
+  if (!first) return for_chunk(id, first.error());
+  auto got = read(*first);
+  if (got || got.error().code == Code::interrupted) return got;
+  std::vector<ObjectHash> tried{first->pack};
+  for (unsigned n = 1; n < kCopiesMax; ++n) {
+    const std::optional<ChunkPlace> other = index.find_beside(id, tried);
+    if (!other) break;
+    if (auto again = read(*other)) return again;
+    tried.push_back(other->pack);
+  }
+  return for_chunk(id, std::move(got).error());
+}
+
 Result<ChunkReader::Chunk> ChunkReader::get(const ChunkId& id, ChunkType type) {
-  const auto place = impl_->place_of(id);
-  if (!place) return for_chunk(id, place.error());
-  auto got = impl_->frame(*place, pack_type(type));
-  if (!got) return for_chunk(id, std::move(got).error());
-  const DecodedFrame& frame = **got;
-  if (auto right = check_place(id, *place, frame.chunks); !right)
-    return for_chunk(id, std::move(right).error());
-  const PackChunk& chunk = frame.chunks[place->slot];
-  if (chunk.type != type)
-    return for_chunk(id, {Code::corrupt, fmt::format("pack {}: frame {}: wrong object type: "
-                                                     "expected {}, found {}",
-                                                     place->pack.brief(), place->frame,
-                                                     type_name(type), type_name(chunk.type))});
-  const ByteSpan bytes = ByteSpan(frame.bytes).subspan(frame.offsets[place->slot], chunk.length);
-  return Chunk{.frame = std::shared_ptr<const Bytes>(std::move(*got), &frame.bytes),
-               .bytes = bytes};
+  return impl_->any_copy(id, [&](const ChunkPlace& place) -> Result<Chunk> {
+    HF_ASSIGN(auto got, impl_->frame(place, pack_type(type)));
+    HF_TRY(check_place(id, place, got->chunks));
+    const PackChunk& chunk = got->chunks[place.slot];
+    if (chunk.type != type)
+      return fail(
+          Code::corrupt,
+          fmt::format("pack {}: frame {}: wrong object type: expected {}, found {}",
+                      place.pack.brief(), place.frame, type_name(type), type_name(chunk.type)));
+    const ByteSpan bytes = ByteSpan(got->bytes).subspan(got->offsets[place.slot], chunk.length);
+    return Chunk{.frame = std::shared_ptr<const Bytes>(got, &got->bytes), .bytes = bytes};
+  });
 }
 
 Result<ChunkReader::Stat> ChunkReader::stat(const ChunkId& id) {
-  const auto place = impl_->place_of(id);
-  if (!place) return for_chunk(id, place.error());
-  auto found = impl_->table(place->pack);
-  if (!found) return for_chunk(id, std::move(found).error());
-  const PackTable& table = **found;
-  std::span<const PackChunk> chunks;
-  if (place->frame < table.frames.size()) {
-    const PackFrame& f = table.frames[place->frame];
-    chunks = std::span(table.chunks).subspan(f.first_chunk, f.chunk_count);
-  }
-  if (auto right = check_place(id, *place, chunks); !right)
-    return for_chunk(id, std::move(right).error());
-  const PackChunk& chunk = chunks[place->slot];
-  return Stat{.place = *place, .length = chunk.length, .type = chunk.type};
+  return impl_->any_copy(id, [&](const ChunkPlace& place) -> Result<Stat> {
+    HF_ASSIGN(const auto found, impl_->table(place.pack));
+    std::span<const PackChunk> chunks;
+    if (place.frame < found->frames.size()) {
+      const PackFrame& f = found->frames[place.frame];
+      chunks = std::span(found->chunks).subspan(f.first_chunk, f.chunk_count);
+    }
+    HF_TRY(check_place(id, place, chunks));
+    const PackChunk& chunk = chunks[place.slot];
+    return Stat{.place = place, .length = chunk.length, .type = chunk.type};
+  });
 }
 
 }  // namespace holdfast

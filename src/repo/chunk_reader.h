@@ -22,7 +22,8 @@ class ChunkReader {
   ~ChunkReader();
   ChunkReader(const ChunkReader&) = delete;
   ChunkReader& operator=(const ChunkReader&) = delete;
-  // Shares the decoded frame that holds the chunk. Code::corrupt names the chunk, pack and frame:
+  // Shares the decoded frame that holds the chunk; of several copies one that can be read.
+  // Code::corrupt names the chunk, pack and frame:
   // unknown to the index, damaged, or of another type than asked for (ENG-01).
   struct Chunk {
     std::shared_ptr<const Bytes> frame;

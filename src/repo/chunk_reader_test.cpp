@@ -26,6 +26,13 @@ class FakeIndex final : public Index {
     const auto at = places.find(id);
     return at == places.end() ? std::nullopt : std::optional(at->second);
   }
+  std::optional<ChunkPlace> find_beside(const ChunkId& id,
+                                        std::span<const ObjectHash> packs) override {
+    const auto [from, to] = copies.equal_range(id);
+    for (auto at = from; at != to; ++at)
+      if (std::ranges::find(packs, at->second.pack) == packs.end()) return at->second;
+    return std::nullopt;
+  }
   Result<> add(const PackTable& table) override {
     for (std::size_t f = 0; f < table.frames.size(); ++f)
       for (std::uint32_t i = 0; i < table.frames[f].chunk_count; ++i)
@@ -42,6 +49,7 @@ class FakeIndex final : public Index {
   std::uint64_t chunk_count() override { return places.size(); }
 
   std::map<ChunkId, ChunkPlace> places;
+  std::multimap<ChunkId, ChunkPlace> copies;
 };
 
 class CountingStore final : public ObjectStore {
@@ -89,6 +97,18 @@ class ChunkReaderTest : public ::testing::Test {
     EXPECT_TRUE(index.add(pack.table));
     return pack.table;
   }
+  // The chunks of a pack of one frame, in another pack.
+  PackTable again(const PackTable& table) {
+    Bytes plain;
+    for (const PackChunk& chunk : table.chunks)
+      plain.insert(plain.end(), content[chunk.id].begin(), content[chunk.id].end());
+    PackBuilder builder(r.keys, table.type, r.device, r.signer, random);
+    builder.add_frame(plain, static_cast<std::uint32_t>(plain.size()), Method::raw, table.chunks);
+    const auto pack = builder.finish(true);
+    EXPECT_TRUE(store.put(pack_name(pack.name), pack.bytes));
+    EXPECT_TRUE(index.add(pack.table));
+    return pack.table;
+  }
   Bytes stored(const ObjectHash& pack) { return store.get(pack_name(pack), kPackSize).value(); }
   std::string error(ChunkReader& reader, const ChunkId& id, ChunkType type) {
     const auto got = reader.get(id, type);
@@ -124,6 +144,30 @@ TEST_F(ChunkReaderTest, gives_every_chunk_with_one_read_a_frame) {
       EXPECT_EQ(stat->type, ChunkType::data);
     }
   EXPECT_LE(store.reads, 6 + 2 * 3);
+}
+
+TEST_F(ChunkReaderTest, where_one_copy_is_damaged_another_one_is_read) {
+  const PackTable bad = put(ObjectType::data_pack, 1, 3, 1000);
+  const auto places = index.places;
+  const PackTable good = again(bad);
+  for (const auto& [id, place] : index.places) index.copies.emplace(id, place);
+  index.places = places;
+  Bytes bytes = stored(bad.pack);
+  bytes[bad.frames[0].offset + 20] ^= std::byte{1};
+  store.inner.overwrite(pack_name(bad.pack), bytes);
+  ChunkReader reader = make({});
+  for (const auto& [id, expected] : content) {
+    const auto got = reader.get(id, ChunkType::data);
+    ASSERT_TRUE(got) << got.error().what;
+    EXPECT_EQ(to_hex(got->bytes), to_hex(expected));
+  }
+  ASSERT_TRUE(store.remove(pack_name(bad.pack)));
+  ChunkReader fresh = make({});
+  for (const auto& [id, expected] : content) EXPECT_TRUE(fresh.stat(id));
+  ASSERT_TRUE(store.remove(pack_name(good.pack)));
+  ChunkReader none = make({});
+  EXPECT_THAT(error(none, content.begin()->first, ChunkType::data), HasSubstr(bad.pack.brief()))
+      << "the error is that of the first";
 }
 
 TEST_F(ChunkReaderTest, chunks_outlive_their_place_in_the_cache_and_the_reader) {

@@ -424,6 +424,7 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
   for (std::uint64_t number = 1; number <= std::max(newest, this->newest()); ++number)
     if (!listed.records.contains(number)) return missing(number);
   Result<> records;
+  damaged_ends_.clear();
   while (records && records_.size() < newest) records = read_record(store, keys, devices);
   for (const std::uint64_t number : listed.done) {
     if (number > newest) return missing(number);
@@ -432,7 +433,13 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
     if (entry.done) continue;
     auto object = store.get(collection_done_name(number), kRecordObjectMax);
     if (!object) return wrap(std::move(object).error(), collection_done_name(number));
-    HF_ASSIGN(entry.done, open_collection_done(*object, entry.record, keys, devices));
+    auto done = open_collection_done(*object, entry.record, keys, devices);
+    if (!done && done.error().code == Code::corrupt) {
+      damaged_ends_.push_back(number);
+      if (records) records = std::unexpected(std::move(done).error());
+      continue;
+    }
+    HF_ASSIGN(entry.done, std::move(done));
     ++ended_;
   }
   return records;

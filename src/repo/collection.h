@@ -120,6 +120,8 @@ class Collections {
   [[nodiscard]] const std::optional<CollectionDone>& done(std::uint64_t number) const {
     return records_[number - 1].done;
   }
+  // Records whose `.done` stood there damaged when refresh() last read: they count as without one.
+  [[nodiscard]] const std::vector<std::uint64_t>& damaged_ends() const { return damaged_ends_; }
   // Packs and lists of records without `.done`: they may be read, and nothing may rely on them.
   [[nodiscard]] const ObjectNames& condemned() const { return condemned_; }
   // A record that is done names it, and does not call it used.
@@ -141,6 +143,7 @@ class Collections {
   void sum_up();
   std::vector<Entry> records_;
   std::uint64_t ended_ = 0;
+  std::vector<std::uint64_t> damaged_ends_;
   ObjectNames condemned_, gone_;
 };
 

@@ -29,12 +29,11 @@ Result<> each_piece(ChunkSource& chunks, NodeSource& nodes, const Entry& entry, 
     HF_ASSIGN(const std::optional<ContentItem> item, cursor.next());
     if (!item) return cursor.check_size(entry.size);
     if (item->chunk) {
-      const auto chunk = chunks.get(*item->chunk);
-      if (!chunk) return wrap(chunk.error(), "chunk " + item->chunk->hex());
-      if (chunk->bytes.size() != item->length)
+      HF_ASSIGN(const auto chunk, chunks.get(*item->chunk));
+      if (chunk.bytes.size() != item->length)
         return fail(Code::corrupt,
                     "chunk " + item->chunk->hex() + ": its length is not the entry's");
-      HF_TRY(put(chunk->bytes));
+      HF_TRY(put(chunk.bytes));
       continue;
     }
     for (std::uint64_t left = item->length; left > 0;) {

@@ -27,7 +27,7 @@ class MapChunks : public ChunkSource {
   }
   Result<ChunkReader::Chunk> get(const ChunkId& id) override {
     const auto found = chunks.find(id);
-    if (found == chunks.end()) return fail(Code::corrupt, "damaged");
+    if (found == chunks.end()) return fail(Code::corrupt, "chunk " + id.hex() + ": damaged");
     return ChunkReader::Chunk{found->second, *found->second};
   }
   std::map<ChunkId, std::shared_ptr<const Bytes>> chunks;

@@ -70,6 +70,8 @@ class TieredIndex final : public Index {
 
   bool contains(const ChunkId& id) override;
   std::optional<ChunkPlace> find(const ChunkId& id) override;
+  std::optional<ChunkPlace> find_beside(const ChunkId& id,
+                                        std::span<const ObjectHash> packs) override;
   std::optional<std::uint64_t> number_of(const ChunkId& id) override;
   Result<> add(const PackTable& table) override;
   bool has_pack(const ObjectHash& pack) override;
@@ -279,6 +281,28 @@ std::optional<ChunkPlace> TieredIndex::find(const ChunkId& id) {
         place = {.pack = pack.pack.pack, .frame = record.frame, .slot = record.slot};
       });
   return there ? std::optional(place) : std::nullopt;
+}
+
+// Seldom: where something is damaged. A lie that it meets is left for find() to meet.
+std::optional<ChunkPlace> TieredIndex::find_beside(const ChunkId& id,
+                                                   std::span<const ObjectHash> packs) {
+  const std::shared_lock lock(mutex_);
+  PackSet avoid = removed_;
+  avoid.insert(packs.begin(), packs.end());
+  std::optional<ChunkPlace> place;
+  table_.for_each([&](const SegmentRecord& record) {
+    const ObjectHash& pack = new_packs_[record.pack].pack.pack;
+    if (record.id == id && !avoid.contains(pack))
+      place = {.pack = pack, .frame = record.frame, .slot = record.slot};
+  });
+  for (auto at = segments_.begin(); at != segments_.end() && !place; ++at) {
+    if (!(*at)->filter().may_contain(id)) continue;
+    if (const auto hit = (*at)->find(id, avoid))
+      place = {.pack = (*at)->pack(hit->record.pack).pack.pack,
+               .frame = hit->record.frame,
+               .slot = hit->record.slot};
+  }
+  return place;
 }
 
 std::optional<std::uint64_t> TieredIndex::number_of(const ChunkId& id) {

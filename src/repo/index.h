@@ -21,6 +21,10 @@ struct ChunkPlace {
   std::uint16_t slot;  // the chunk's number in its frame
 };
 
+// Of one id in different packs (two devices uploaded it at once); more are left out, so that
+// nobody can make a lookup long.
+inline constexpr unsigned kCopiesMax = 8;
+
 struct IndexedPack {
   ObjectHash pack;
   ObjectType type;
@@ -50,6 +54,9 @@ class Index {
   virtual bool contains(const ChunkId& id) = 0;
   // In any pack; one that is not condemned, if there is one.
   virtual std::optional<ChunkPlace> find(const ChunkId& id) = 0;
+  // In a pack that is none of `packs`: where a copy of it may lie that can be read.
+  virtual std::optional<ChunkPlace> find_beside(const ChunkId& id,
+                                                std::span<const ObjectHash> packs) = 0;
   // A small number that no other chunk has, for as long as the index does not change: a set of
   // chunks is then one bit each. Null: not there, or not in a segment yet.
   virtual std::optional<std::uint64_t> number_of(const ChunkId& id) = 0;

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <unordered_map>
 #include <unordered_set>
 
+#include "base/parallel.h"
 #include "repo/chunk_set.h"
 #include "repo/repacker.h"
 
@@ -53,6 +55,7 @@ Result<> refuse_damage(const std::vector<std::string>& damaged) {
 
 Result<HeadList> read_sound(Repository& repository, const Stop& stop) {
   HF_ASSIGN(HeadList heads, repository.heads());
+  HF_TRY(repository.check_home(heads));
   HF_TRY(refuse_damage(heads.damaged));
   HF_ASSIGN(const auto damaged, repository.sync_index_as_others(heads, stop));
   HF_TRY(refuse_damage(damaged));
@@ -77,6 +80,7 @@ Result<> mark(Repository& repository, std::span<const Snapshot* const> roots, Ch
     HF_TRY(stop.check());
     return used(id);
   };
+  const std::uint64_t chunks = repository.index().chunk_count();
   for (const Snapshot* snapshot : roots) {
     auto walked = walk_tree(repository.nodes(), snapshot->tree, use);
     if (!walked && walked.error().code == Code::corrupt) {
@@ -86,6 +90,9 @@ Result<> mark(Repository& repository, std::span<const Snapshot* const> roots, Ch
     HF_TRY(std::move(walked));
     ++progress.done;
   }
+  if (repository.index().chunk_count() != chunks)  // a segment of it lied and was dropped
+    return fail(Code::unavailable,
+                "the local index was damaged, and what lied is dropped; run the command again");
   return {};
 }
 
@@ -130,10 +137,8 @@ struct Plan {
 using UsedPlaces = std::map<ObjectHash, std::vector<std::pair<std::uint16_t, std::uint16_t>>>;
 
 struct PackUse {
-  std::uint64_t total = 0, used = 0;
-  [[nodiscard]] double unused_share() const {
-    return total == 0 ? 0 : static_cast<double>(total - used) / static_cast<double>(total);
-  }
+  std::uint64_t total = 0, used = 0;  // chunks
+  double unused_bytes = 0;            // as stored; of packs that are used in part
 };
 
 class Planner {
@@ -171,14 +176,62 @@ class Planner {
     plan_.newest = repository_.collections().newest();
     HF_TRY(refuse_lost_packs(repository_, stop_));
     HF_TRY(find_used());
-    choose_packs();
+    HF_TRY(choose_packs());
     find_leftover_packs(listed, undecided.empty());
     plan_heads();
     HF_TRY(plan_lists(lists, undecided.empty()));
+    if (!options_.dry_run) HF_TRY(verify_copies_that_stay());
     std::ranges::sort(plan_.condemned);
     const auto doubled = std::ranges::unique(plan_.condemned);
     plan_.condemned.erase(doubled.begin(), doubled.end());
     return std::move(plan_);
+  }
+
+  // What is in use and lies in a pack that goes, and again in one that stays: the copy that stays
+  // has to be one that can be read, as of damage that another home found nothing is known here.
+  Result<> verify_copies_that_stay() {
+    std::unordered_map<ObjectHash, std::size_t, IdHash> places;
+    for (std::size_t i = 0; i < packs_.size(); ++i) places.emplace(packs_[i].pack, i);
+    std::vector<bool> goes(packs_.size(), false);
+    for (const ObjectHash& pack : plan_.condemned)  // strays are not in the index
+      if (const auto at = places.find(pack); at != places.end()) goes[at->second] = true;
+    for (const IndexedPack& pack : plan_.repack) goes[places.at(pack.pack)] = true;
+    std::map<std::size_t, std::set<std::uint16_t>> stay;  // frames of each pack
+    HF_TRY(repository_.index().each_record([&](std::uint64_t number, const ChunkId& id,
+                                               std::size_t pack, std::uint16_t,
+                                               std::uint16_t) -> Result<> {
+      if (!goes[pack] || seen_.contains_number(number) || !seen_.contains(id)) return {};
+      const auto place = repository_.index().find(id);
+      if (!place) return lost_chunk(id);
+      stay[places.at(place->pack)].insert(place->frame);
+      return {};
+    }));
+    const RepositoryParts& parts = repository_.parts();
+    FrameReader frames(parts.keys);
+    Bytes plain;
+    for (const auto& [i, numbers] : stay) {
+      HF_TRY(stop_.check());
+      const IndexedPack& pack = packs_[i];
+      const auto read = [&]() -> Result<> {
+        HF_ASSIGN(const PackTable table,
+                  read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type));
+        for (const std::uint16_t frame : numbers) {
+          if (frame >= table.frames.size())
+            return fail(Code::corrupt,
+                        fmt::format("pack {}: it has no frame {}", pack.pack.brief(), frame));
+          HF_TRY(frames.read(parts.store, table, frame, plain));
+        }
+        return {};
+      }();
+      if (!read && is_damage(read.error()))
+        return fail(Code::corrupt,
+                    fmt::format("{}. Nothing was removed: another copy of what is damaged may be "
+                                "in a pack that looks unused; 'holdfast repair packs --apply' "
+                                "saves it",
+                                read.error().what));
+      HF_TRY(read);
+    }
+    return {};
   }
 
   // The chunks to keep of the packs that are written again.
@@ -216,11 +269,9 @@ class Planner {
     });
   }
 
-  void choose_packs() {
+  Result<> choose_packs() {
     std::vector<std::size_t> partly;
-    double used = 0, unused = 0;
     for (std::size_t i = 0; i < packs_.size(); ++i) {
-      const auto size = static_cast<double>(packs_[i].size);
       ++plan_.figures.packs;
       plan_.figures.bytes += packs_[i].size;
       // Nothing is known of a pack whose records are not in a segment.
@@ -229,24 +280,78 @@ class Planner {
         plan_.condemned.push_back(packs_[i].pack);
         ++plan_.figures.packs_unused;
         plan_.figures.bytes_unused += packs_[i].size;
-        continue;
+      } else if (use_[i].used < use_[i].total) {
+        partly.push_back(i);
       }
-      used += size * (1 - use_[i].unused_share());
-      unused += size * use_[i].unused_share();
-      if (use_[i].used < use_[i].total) partly.push_back(i);
     }
+    HF_TRY(weigh(partly));
+    choose_repack(partly);
+    return {};
+  }
+
+  // Chunks are of very different sizes, and of very different ones when compressed: each has its
+  // share of its frame's stored bytes.
+  Result<> weigh(std::span<const std::size_t> partly) {
+    const RepositoryParts& parts = repository_.parts();
+    const unsigned together = std::max(parts.store.parallel(), 1U);
+    std::vector<std::optional<Result<PackTable>>> tables(together);
+    for (std::size_t from = 0; from < partly.size(); from += together) {
+      HF_TRY(stop_.check());
+      const auto block =
+          partly.subspan(from, std::min<std::size_t>(together, partly.size() - from));
+      parallel_for(together, block.size(), [&](std::size_t i) {
+        const IndexedPack& pack = packs_[block[i]];
+        tables[i] = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
+      });
+      for (std::size_t i = 0; i < block.size(); ++i) {
+        const Result<PackTable>& table = *tables[i];
+        if (!table && is_damage(table.error())) HF_TRY(refuse_damage({table.error().what}));
+        HF_TRY(table);
+        use_[block[i]].unused_bytes = unused_of(*table);
+      }
+    }
+    return {};
+  }
+
+  double unused_of(const PackTable& table) {
+    double unused = 0;
+    for (const PackFrame& f : table.frames) {
+      std::uint64_t dead = 0, all = 0;
+      for (const PackChunk& chunk : std::span(table.chunks).subspan(f.first_chunk, f.chunk_count)) {
+        const auto place = seen_.contains(chunk.id) ? repository_.index().find(chunk.id)
+                                                    : std::optional<ChunkPlace>();
+        all += chunk.length;
+        if (!place || place->pack != table.pack) dead += chunk.length;
+      }
+      if (all > 0)
+        unused +=
+            static_cast<double>(f.stored) * static_cast<double>(dead) / static_cast<double>(all);
+    }
+    return unused;
+  }
+
+  void choose_repack(std::vector<std::size_t>& partly) {
+    double unused = 0;
+    for (const std::size_t i : partly) unused += use_[i].unused_bytes;
+    const double used =
+        static_cast<double>(plan_.figures.bytes - plan_.figures.bytes_unused) - unused;
     plan_.figures.unused_bytes = plan_.figures.bytes_unused + static_cast<std::uint64_t>(unused);
-    std::ranges::sort(partly, std::greater(), [&](std::size_t i) {
-      return std::pair(use_[i].unused_share(), packs_[i].pack);
-    });
+    const auto share = [&](std::size_t i) {
+      return use_[i].unused_bytes / static_cast<double>(packs_[i].size);
+    };
+    std::ranges::sort(partly, std::greater(),
+                      [&](std::size_t i) { return std::pair(share(i), packs_[i].pack); });
+    double freed = 0;
     for (const std::size_t i : partly) {
       if (unused <= options_.unused_max * used) break;
       if (plan_.figures.bytes_repacked + packs_[i].size > options_.repack_max) continue;
       plan_.repack.push_back(packs_[i]);
       ++plan_.figures.packs_repacked;
       plan_.figures.bytes_repacked += packs_[i].size;
-      unused -= static_cast<double>(packs_[i].size) * use_[i].unused_share();
+      unused -= use_[i].unused_bytes;
+      freed += use_[i].unused_bytes;
     }
+    plan_.figures.bytes_freed = plan_.figures.bytes_unused + static_cast<std::uint64_t>(freed);
   }
 
   // Packs that nobody lists are of sessions that were given up, or of other pruners; while a
@@ -263,6 +368,7 @@ class Planner {
         plan_.condemned.push_back(*name);
         ++plan_.figures.strays;
         plan_.figures.stray_bytes += info.size;
+        plan_.figures.bytes_freed += info.size;
       }
     }
   }

@@ -29,7 +29,8 @@ struct OpenSession {
 // What the last plan found and chose.
 struct PrunePlan {
   std::uint64_t packs = 0, bytes = 0;                    // that counted before
-  std::uint64_t unused_bytes = 0;                        // estimated by the number of chunks
+  std::uint64_t unused_bytes = 0;                        // by each chunk's share of its frame
+  std::uint64_t bytes_freed = 0;                         // of these, what would be freed now
   std::uint64_t packs_unused = 0, bytes_unused = 0;      // without any used chunk
   std::uint64_t strays = 0, stray_bytes = 0;             // that no snapshot lists
   std::uint64_t packs_repacked = 0, bytes_repacked = 0;  // read to be written again

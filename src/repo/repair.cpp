@@ -23,10 +23,27 @@ Result<std::unique_ptr<LocalLock>> writer_lock(Repository& repository) {
   return lock;
 }
 
+// What may be a lie of the store is not written down as its loss unless the user says so.
+Result<> check_rollback(const Repository& repository, const std::vector<MissingHead>& missing) {
+  const auto newest = std::ranges::find_if(missing, &MissingHead::rollback);
+  if (newest == missing.end() || repository.parts().accept_rollback) return {};
+  return fail(
+      Code::alarm,
+      fmt::format("{}: this home saw it, and the store shows nothing as new of that device: an "
+                  "older state of the repository (rolled back), or a loss. Nothing was changed. If "
+                  "you know why, 'holdfast repair index --apply --accept-rollback' goes on from "
+                  "what is there",
+                  head_name(newest->at.device, newest->at.number)));
+}
+
 // The index knows all that counts; what damage says is a repair's matter, not an error.
-Result<HeadList> read_with_damage(Repository& repository, const Stop& stop) {
+Result<HeadList> read_with_damage(Repository& repository, bool apply, const Stop& stop) {
   std::vector<MissingHead> missing;
   HF_ASSIGN(HeadList heads, repository.heads_with_gaps(missing));
+  if (apply) {
+    HF_TRY(check_rollback(repository, missing));
+    HF_TRY(repository.check_home(heads));
+  }
   HF_ASSIGN([[maybe_unused]] const auto damaged, repository.sync_index_as_others(heads, stop));
   return heads;
 }
@@ -34,10 +51,12 @@ Result<HeadList> read_with_damage(Repository& repository, const Stop& stop) {
 // What another device moves or removes meanwhile seems to be damage.
 Result<RepairReport> told_apart(Repository& repository,
                                 const std::function<Result<RepairReport>()>& repair) {
-  HF_TRY(repository.refresh_collections());
+  auto read = repository.refresh_collections();
+  if (!read && repository.collections().damaged_ends().empty())
+    return std::unexpected(std::move(read).error());
   const std::uint64_t before = repository.collections().state();
   auto report = repair();
-  if (report || !is_damage(report.error())) return report;
+  if (!read || report || !is_damage(report.error())) return report;
   HF_TRY(repository.refresh_collections());
   if (repository.collections().state() == before) return report;
   return fail(Code::conflict,
@@ -165,15 +184,19 @@ Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) 
   const RepositoryParts& parts = repository.parts();
   std::vector<MissingHead> missing;
   HF_ASSIGN(const HeadList heads, repository.heads_with_gaps(missing));
+  if (apply) HF_TRY(check_rollback(repository, missing));
   for (const HeadRef& ref : heads.damaged_stubs) {
     report.found.push_back(fmt::format(
         "{}: damaged; without it a snapshot that still stands counts again", dropped_name(ref)));
     if (apply) HF_TRY(parts.store.remove(dropped_name(ref)));
   }
   for (const MissingHead& head : missing) {
-    report.found.push_back(
-        fmt::format("{}: lost or damaged; 'holdfast recover-snapshots' looks for its tree",
-                    head_name(head.at.device, head.at.number)));
+    report.found.push_back(fmt::format(
+        "{}: {}; 'holdfast recover-snapshots' looks for its tree",
+        head_name(head.at.device, head.at.number),
+        head.rollback ? "this home saw it, and the store shows nothing as new of that device: "
+                        "rolled back to an older state, or lost"
+                      : "lost or damaged"));
     ++report.heads_settled;
     if (!apply) continue;
     const Bytes object = seal_dropped({.by = parts.device,
@@ -187,6 +210,39 @@ Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) 
     if (!put && put.error().code != Code::conflict) return put;
   }
   return {};
+}
+
+// Ends of collections that do not hold. What such a one called used is not known any more; whatever
+// of its collection still stands is called used by the new one, and a later collection looks again.
+Result<> mend_ends(Repository& repository, bool apply, RepairReport& report) {
+  auto read = repository.refresh_collections();
+  const std::vector<std::uint64_t> damaged = repository.collections().damaged_ends();
+  if (read || damaged.empty()) return read;
+  const RepositoryParts& parts = repository.parts();
+  std::set<std::string> standing;
+  for (const std::string_view folder : {"packs/", "lists/"})
+    HF_TRY(parts.store.list(folder, [&](const ObjectInfo& info) -> Result<> {
+      standing.insert(info.name);
+      return {};
+    }));
+  for (const std::uint64_t number : damaged) {
+    const std::string name = collection_done_name(number);
+    report.found.push_back(
+        fmt::format("{}: damaged; until it is repaired no backup and no prune can be made", name));
+    if (!apply) continue;
+    const CollectionRecord& record = repository.collections().record(number);
+    CollectionDone done{
+        .by = parts.device, .number = number, .collection = record.object, .used = {}};
+    for (const ObjectHash& pack : record.condemned)
+      if (standing.contains(pack_name(pack))) done.used.push_back(pack);
+    for (const ObjectHash& list : record.retired)
+      if (standing.contains(list_name(list))) done.used.push_back(list);
+    std::ranges::sort(done.used);
+    HF_TRY(parts.store.remove(name));
+    HF_ASSIGN(const bool first, put_collection_done(repository, done));
+    if (!first) return fail(Code::conflict, "another device repairs " + name + "; run it again");
+  }
+  return apply ? repository.refresh_collections() : Result<>();
 }
 
 }  // namespace
@@ -205,9 +261,12 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
     for (const IndexedPack& pack : repository.index().packs()) all.push_back(pack.pack);
     if (!all.empty()) HF_TRY(repository.index().remove_packs(all));
   }
+  HF_TRY(mend_ends(repository, options.apply, report));
+  if (!options.apply && !report.found.empty()) return report;  // nothing else can be looked at
+  if (options.apply && parts.accept_rollback) HF_TRY(repository.remember_collections());
   const std::uint64_t looked = repository.collections().newest();
   HF_TRY(settle_heads(repository, options.apply, report));
-  HF_ASSIGN(const HeadList heads, read_with_damage(repository, stop));
+  HF_ASSIGN(const HeadList heads, read_with_damage(repository, options.apply, stop));
   Amends amends;
   HF_ASSIGN(amends.retired, repository.damaged_lists(heads, stop));
   for (const PackListRef& ref : amends.retired)
@@ -233,7 +292,8 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
   report.packs_listed = amends.listed.size();
   if (!options.apply || amends.empty()) return report;
   HF_TRY(put_amends(repository, std::move(amends), looked));
-  HF_ASSIGN([[maybe_unused]] const HeadList after, read_with_damage(repository, stop));
+  HF_ASSIGN([[maybe_unused]] const HeadList after,
+            read_with_damage(repository, options.apply, stop));
   return report;
 }
 
@@ -261,7 +321,7 @@ class PackRepair {
   Result<RepairReport> run() {
     HF_ASSIGN(const auto lock, writer_lock(repository_));
     looked_ = repository_.collections().newest();
-    HF_ASSIGN(const HeadList heads, read_with_damage(repository_, stop_));
+    HF_ASSIGN(const HeadList heads, read_with_damage(repository_, options_.apply, stop_));
     HF_TRY(look_at_listed(heads));
     HF_TRY(look_at_strays());
     count_lost();

@@ -191,6 +191,8 @@ std::unexpected<Error> fork_alarm(const Link& link) {
                           link.at.device.hex(), link.at.number, link.previous_number));
 }
 
+constexpr std::string_view kWayOut = "'holdfast repair index' tells what is missing";
+
 // Each device's heads form a sequence by number and previous id.
 Result<> check_sequences(const HeadSequences& heads) {
   std::set<HeadRef> followed;
@@ -204,8 +206,9 @@ Result<> check_sequences(const HeadSequences& heads) {
       return fail(
           Code::alarm,
           fmt::format(
-              "head {} of device {} is missing: the store does not show it, and head {} follows it",
-              link.previous_number, link.at.device.hex(), link.at.number));
+              "head {} of device {} is missing: the store does not show it, and head {} follows "
+              "it; {}",
+              link.previous_number, link.at.device.hex(), link.at.number, kWayOut));
     if (found->second != link.previous) return fork_alarm(link);
   }
   return {};
@@ -226,12 +229,12 @@ Result<> check_known(const KnownHeads& known, const HeadSequences& heads) {
           Code::alarm,
           fmt::format(
               "head rolled back {}->{} for device {}: the store shows less than this home saw. "
-              "Nothing was written",
-              head.number, now, device.hex()));
+              "Nothing was written; {}",
+              head.number, now, device.hex(), kWayOut));
     const auto found = heads.at.find({device, head.number});
     if (found == heads.at.end() && !heads.damaged.contains({device, head.number}))
-      return fail(Code::alarm, fmt::format("head {} of device {} is gone: this home saw it",
-                                           head.number, device.hex()));
+      return fail(Code::alarm, fmt::format("head {} of device {} is gone: this home saw it; {}",
+                                           head.number, device.hex(), kWayOut));
     if (found != heads.at.end() && found->second != head.id)
       return fail(Code::alarm, fmt::format("head {} of device {} is another than this home saw",
                                            head.number, device.hex()));
@@ -261,6 +264,8 @@ std::vector<MissingHead> find_missing(const KnownHeads& known, const HeadSequenc
       head.before_number = missing.back().at.number;
       head.before = missing.back().id;
     }
+    head.rollback = !heads.damaged.contains(ref) &&
+                    (above == heads.at.end() || above->first.device != ref.device);
     missing.push_back(head);
   }
   return missing;
@@ -464,15 +469,22 @@ Result<KnownCollection> read_known_collection(LocalFolder& folder) {
 }  // namespace
 
 Result<> Repository::check_known_collections() {
+  if (parts_.accept_rollback) return {};
   HF_ASSIGN(const KnownCollection known, read_known_collection(parts_.state));
   const std::uint64_t newest = collections_.newest();
   if (known.number > newest ||
       (known.number > 0 && collections_.record(known.number).object != known.object))
     return fail(Code::alarm,
                 fmt::format("collection {} is gone or another than this home saw: the store was "
-                            "rolled back. Nothing was written",
+                            "rolled back. Nothing was written; 'holdfast repair index "
+                            "--accept-rollback' tells what is missing",
                             known.number));
-  if (known.number == newest) return {};
+  return known.number == newest ? Result<>() : remember_collections();
+}
+
+Result<> Repository::remember_collections() {
+  const std::uint64_t newest = collections_.newest();
+  if (newest == 0) return parts_.state.remove(kKnownCollection);
   auto written = parts_.state.replace(
       kKnownCollection,
       as_bytes(fmt::format("{} {}\n", newest, collections_.record(newest).object.hex())));
@@ -948,6 +960,16 @@ Result<std::unique_ptr<Session>> Session::begin(Repository& repository, const He
   HF_TRY(session->put_generation_record());
   HF_TRY(session->load_journal());
   return session;
+}
+
+Result<> Repository::check_home(const HeadList& heads) {
+  const auto newest = heads.newest.find(parts_.device);
+  if (newest == heads.newest.end()) return {};
+  HF_ASSIGN(const SessionState state, read_session(parts_.state));
+  if (newest->second.number <= state.number) return {};
+  return copied_home(
+      fmt::format("the store has head {} of this device, and this home does not know it",
+                  newest->second.number));
 }
 
 // `heads` were read before this process had the lock: another one may have ended a session since.

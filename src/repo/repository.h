@@ -38,6 +38,8 @@ struct RepositoryParts {
   IndexLimits index_limits;
   ReaderLimits reader_limits;
   ListLimits list_limits;
+  // Less than this home saw is no alarm: for a repair that its user told to go on from there.
+  bool accept_rollback = false;
 };
 
 struct HeadSequences;  // private to repository.cpp
@@ -64,6 +66,8 @@ struct MissingHead {
   // The newest one below it that is there: number 0 for none.
   std::uint64_t before_number = 0;
   SnapshotId before;
+  // Nothing newer of its device is there: the store may show an older state of itself.
+  bool rollback = false;
 };
 
 // The packs of the index, by name, and the size that the store lists of each: none when it does
@@ -106,6 +110,12 @@ class Repository {
   // The same without what a session of this home stored that has no head (its journal): nobody else
   // finds that, so that it is no copy for a collection.
   Result<std::vector<std::string>> sync_index_as_others(const HeadList& heads, const Stop& stop);
+
+  // Before this home writes anything. Code::alarm: the store has a head of this device that this
+  // home did not write: it was copied or rolled back (ENG-09). `heads` were read before.
+  Result<> check_home(const HeadList& heads);
+  // What the store shows of collections is what this home knows from now on.
+  Result<> remember_collections();
 
   // Reads what is new below gc/, and makes the index forget packs that are gone and avoid those
   // that are condemned. Code::alarm: a record that this home saw is not there.

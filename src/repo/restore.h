@@ -15,7 +15,7 @@
 
 namespace holdfast {
 
-// Chunks of files, verified. Thread-safe. ReaderChunks is the real one.
+// Chunks of files, verified; errors name the chunk. Thread-safe. ReaderChunks is the real one.
 class ChunkSource {
  public:
   ChunkSource() = default;

@@ -289,7 +289,7 @@ Result<> FileWriter::write_item(TargetFile& file, std::uint64_t offset, const Co
     Error error = std::move(chunk).error();
     if (error.code == Code::unavailable) log_.abort(error);
     if (error.code == Code::not_found) error.code = Code::corrupt;
-    return wrap(std::move(error), "chunk " + item.chunk->hex());
+    return std::unexpected(std::move(error));
   }
   if (chunk->bytes.size() != item.length)
     return fail(Code::corrupt, "chunk " + item.chunk->hex() + ": its length is not the entry's");

@@ -259,14 +259,17 @@ using GroupKey = std::tuple<DeviceId, std::string, std::vector<std::string>>;
 
 // By number, newest first.
 std::map<GroupKey, Indices> by_group(std::span<const RetentionItem> items,
+                                     const RetentionPolicy& policy,
                                      const std::map<DeviceId, Indices>& devices) {
   std::map<GroupKey, Indices> out;
   for (const auto& [device, indices] : devices) {
     for (auto i = indices.rbegin(); i != indices.rend(); ++i) {
       if (!items[*i].considered) continue;
-      std::vector<std::string> paths = items[*i].paths;
+      std::vector<std::string> paths;
+      if (policy.by_paths) paths = items[*i].paths;
       std::ranges::sort(paths);
-      out[GroupKey(device, items[*i].host, std::move(paths))].push_back(*i);
+      out[GroupKey(device, policy.by_host ? items[*i].host : std::string(), std::move(paths))]
+          .push_back(*i);
     }
   }
   return out;
@@ -413,7 +416,7 @@ Result<RetentionPlan> plan_retention(std::span<const RetentionItem> items,
   }
   const std::vector<Belief> belief = beliefs(items, devices, clock.now);
   RetentionPlan plan;
-  for (const auto& [key, by_number] : by_group(items, devices)) {
+  for (const auto& [key, by_number] : by_group(items, policy, devices)) {
     const auto& [device, host, paths] = key;
     auto decisions = decide(items, by_number, belief, Rules(policy, clock));
     keep_newest(decisions, by_number.front() == devices.at(device).back());

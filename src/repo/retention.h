@@ -30,6 +30,8 @@ struct RetentionPolicy {
   std::uint32_t last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0;
   RetentionDuration within{};                         // of the newest of the group
   std::vector<std::vector<std::string>> keep_tags{};  // snapshots with all tags of one of these
+  // Besides by device: what a group's snapshots have in common.
+  bool by_host = true, by_paths = true;
   [[nodiscard]] bool is_empty() const;
 };
 
@@ -69,7 +71,8 @@ struct RetentionDecision {
   std::vector<std::string> reasons;  // of keeping: "last 3", "daily 2", "within 30d of the newest"
 };
 
-// One device's snapshots of the same host and paths, to which the policy is applied by itself.
+// One device's snapshots of the same host and paths (unless the policy says otherwise: they are
+// empty then), to which the policy is applied by itself.
 struct RetentionGroup {
   DeviceId device;
   std::string host;

@@ -36,9 +36,6 @@ inline constexpr std::size_t kSegmentPackSize = 64;
 inline constexpr std::size_t kFilterBlockSize = 32;
 inline constexpr std::size_t kSegmentHeaderSize = 64;
 inline constexpr std::size_t kSegmentFooterSize = 128;
-// Of one id in different packs (two devices uploaded it at once); more are left out, so that
-// nobody can make a lookup long.
-inline constexpr unsigned kCopiesMax = 8;
 
 struct SegmentName {
   std::uint32_t tier = 0;

@@ -118,7 +118,7 @@ Result<std::unique_ptr<Directory>> Directory::make(const std::string& path) {
 }
 
 Error Directory::error(int error, std::string_view doing, std::string_view name) const {
-  return {code_of(error), fmt::format("{} {}: {}: {}{}", doing, escaped(name), escaped(path_),
+  return {code_of(error), fmt::format("{} {}/{}: {}{}", doing, escaped(path_), escaped(name),
                                       errno_text(error), advice(error))};
 }
 
@@ -135,16 +135,16 @@ Result<Directory::File> Directory::file(std::string_view name, int flags,
   struct stat info{};
   if (::fstat(fd->get(), &info) != 0) return std::unexpected(error(errno, doing, name));
   if (!S_ISREG(info.st_mode))
-    return fail(Code::corrupt, fmt::format("{} {}: {}: it is not a regular file", doing,
-                                           escaped(name), escaped(path_)));
+    return fail(Code::corrupt, fmt::format("{} {}/{}: it is not a regular file", doing,
+                                           escaped(path_), escaped(name)));
   return File{std::move(*fd), static_cast<std::uint64_t>(info.st_size)};
 }
 
 Result<Bytes> Directory::read(std::string_view name, std::uint64_t size_max) const {
   HF_ASSIGN(const File file, this->file(name, O_RDONLY, "read"));
   if (file.size > size_max)
-    return fail(Code::corrupt, fmt::format("read {}: {}: it has {} bytes, at most {} were expected",
-                                           escaped(name), escaped(path_), file.size, size_max));
+    return fail(Code::corrupt, fmt::format("read {}/{}: it has {} bytes, at most {} were expected",
+                                           escaped(path_), escaped(name), file.size, size_max));
   Bytes bytes(static_cast<std::size_t>(file.size));
   const auto got = read_at(file.fd.get(), bytes, 0);
   if (!got) return std::unexpected(error(got.error(), "read", name));

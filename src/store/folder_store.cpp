@@ -153,8 +153,8 @@ Result<> FolderStore::expect_same(std::string_view name, const Fd& folder, ByteS
     same = *count == want.size() && std::ranges::equal(got, want);
   }
   if (!same)
-    return fail(Code::conflict, fmt::format("put {}: {}: other bytes stand there already",
-                                            escaped(name), escaped(directory_->path())));
+    return fail(Code::conflict, fmt::format("put {}/{}: other bytes stand there already",
+                                            escaped(directory_->path()), escaped(name)));
   for (const int fd : {file.fd.get(), folder.get()})
     if (const int failed = sync_fd(fd); failed != 0)
       return std::unexpected(directory_->error(failed, "sync", name));
@@ -173,9 +173,9 @@ Result<> FolderStore::get_range(std::string_view name, std::uint64_t offset, Mut
   const auto got = inside ? read_at(file.fd.get(), out, offset) : 0;
   if (!got) return std::unexpected(directory_->error(got.error(), "read", name));
   if (inside && *got == out.size()) return {};
-  return fail(Code::corrupt,
-              fmt::format("read {}: {}: it has {} bytes, {} from {} were expected", escaped(name),
-                          escaped(directory_->path()), file.size, out.size(), offset));
+  return fail(Code::corrupt, fmt::format("read {}/{}: it has {} bytes, {} from {} were expected",
+                                         escaped(directory_->path()), escaped(name), file.size,
+                                         out.size(), offset));
 }
 
 Result<std::uint64_t> FolderStore::size(std::string_view name) {

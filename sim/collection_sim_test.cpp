@@ -286,7 +286,7 @@ class World {
       return;
     }
     failed_ = true;
-    ADD_FAILURE() << "machine " << number << ": " << error.what;
+    ADD_FAILURE() << "machine " << number << ": " << store.command() << ": " << error.what;
   }
 
   Result<> backup(Machine& machine, ClientStore& store) {
@@ -352,13 +352,13 @@ class World {
   Result<> read(Machine& machine, ClientStore& store, SeededRandom& random) {
     if (reported_.empty()) return {};
     const Reported wanted = reported_[random.below(reported_.size())];
+    const std::uint64_t before = ended();
     HF_ASSIGN(const auto client, machine.open(store));
     HF_ASSIGN(const HeadList heads, client->repository().heads());
     const Stop stop;
     HF_ASSIGN(const auto damaged, client->repository().sync_index(heads, stop));
     const auto found = std::ranges::find(heads.snapshots, wanted.id, &Snapshot::id);
     if (found == heads.snapshots.end()) return {};
-    const std::uint64_t before = ended();
     const auto tree = read_back(client->repository(), *found);
     if (tree) {
       EXPECT_EQ(*tree, wanted.tree);

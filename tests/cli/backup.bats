@@ -233,3 +233,14 @@ listed() { hf ls -R latest | sed "s|^$T/src||" | grep -v '^/' | cat; hf ls -R "l
   run -0 hf snapshots
   has '4 snapshots'
 }
+
+@test "a path that is missing is named as it was given, and a repository in what is backed up is told" {
+  small_tree
+  init
+  run -3 hf backup src /no/such/path
+  has 'unreadable: /no/such/path: '
+  run -0 hf backup . --dry-run
+  has 'the repository lies in'
+  run -0 hf backup . --dry-run --exclude "$T/repo"
+  has_not 'the repository lies in'
+}

@@ -132,7 +132,8 @@ setup() { fresh; }
   has 'No space left'
   run -1 bash -c '"$0" --json snapshots >/dev/full' "$HOLDFAST_BIN"
   run -1 bash -c '"$0" dump "latest:$1" >/dev/full' "$HOLDFAST_BIN" "$T/src/sub/random"
-  run -0 bash -c 'set -o pipefail; "$0" dump "latest:$1" | head -c 1 >/dev/null' "$HOLDFAST_BIN" "$T/src/sub/random"
+  # As if SIGPIPE had ended it: half a file is no success.
+  run -141 bash -c 'set -o pipefail; "$0" dump "latest:$1" | head -c 1 >/dev/null' "$HOLDFAST_BIN" "$T/src/sub/random"
   [ -z "$output" ]
   for i in $(seq 3000); do : >"src/file$i"; done
   snapshot src
@@ -159,4 +160,39 @@ setup() { fresh; }
   (sleep 0.7; printf 'y') >pipe &
   TERM=dumb run -0 python3 "$root/tests/cli/terminal.py" bash -c '"$0" --home new --repo new-repo backup --stdin <pipe' "$HOLDFAST_BIN"
   has_not $'\033'
+}
+
+@test "a word that is no command is named" {
+  for line in mount 'help' '--quiet unlock' '--repo repo version'; do
+    run -2 hf $line
+    has "there is no command '${line##* }'"
+  done
+}
+
+@test "what is said comes in the order in which it was said" {
+  small_tree
+  init
+  snapshot src
+  echo more >>src/hello
+  snapshot src
+  hf forget --keep-last 1 >log 2>&1
+  tail -n 1 log | grep -q 'Forgot 1 of 2'
+}
+
+@test "latest of a host or of a path; hosts of several devices are told apart" {
+  small_tree
+  init
+  first=$(snapshot src --host one)
+  second_home
+  second=$(hf --json --home home2 backup src/sub --host one 2>/dev/null | summary snapshot)
+  hf --quiet backup src --host other
+  run -0 hf ls latest:$T/src/sub --path src/sub
+  run -1 hf ls latest --path nowhere
+  has 'no snapshot of path'
+  run -0 hf dump latest:$T/src/hello --host other
+  [ "$output" = hello ]
+  run -1 hf restore latest --host nobody --target back
+  has 'no snapshot of host nobody'
+  run -0 hf snapshots
+  [ "$(grep -c 'one (' <<<"$output")" = 2 ]
 }

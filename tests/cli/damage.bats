@@ -71,4 +71,17 @@ packs() { find repo/packs -type f -printf '%s %p\n' | sort -n | cut -d' ' -f2; }
   run -10 --separate-stderr hf --json snapshots
   [ "$(summary reason <<<"$output")" = alarm ]
   [ ! -e back ]
+  # The keeper says that it is an older copy, and why: then it is gone on from.
+  run -10 hf repair index --apply
+  has '--accept-rollback'
+  run -4 hf repair index
+  has 'rolled back'
+  run -10 hf snapshots
+  run -0 hf repair index --apply --accept-rollback
+  has 'rolled back'
+  run -0 hf snapshots
+  has '1 snapshots'
+  run -0 hf backup src
+  run -0 hf check --read-data
+  has 'No damage.'
 }

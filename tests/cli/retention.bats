@@ -174,3 +174,54 @@ four() {
   [ "$(find repo/heads -name '*.tags-*' | wc -l)" = 0 ]
   run -0 hf check
 }
+
+@test "tags with commas are several, as restic has it" {
+  small_tree
+  init
+  first=$(snapshot src --tag a,b)
+  second=$(snapshot src)
+  hf --quiet tag --add c,d "$second"
+  run -0 hf snapshots --tag c,d
+  has '1 snapshots'
+  hf --quiet backup src
+  run -0 hf forget --keep-last 1 --keep-tag a,b --dry-run
+  grep -q "^keep *${first:0:12}" <<<"$output"
+  grep -q "^forget *${second:0:12}" <<<"$output"
+}
+
+@test "without paths in --group-by, lists of paths that grow are one group" {
+  small_tree
+  init
+  for path in hello numbers sub; do
+    [ -z "$paths" ] || sleep 0.01
+    paths+=" src/$path"
+    hf --quiet backup $paths
+  done
+  run -0 hf forget --keep-last 1 --dry-run
+  has 'Would forget 0 of 3'
+  run -0 hf forget --keep-last 1 --dry-run --group-by host
+  has 'Would forget 2 of 3'
+  run -0 hf forget --keep-last 1 --dry-run --group-by ''
+  has 'Would forget 2 of 3'
+  run -2 hf forget --keep-last 1 --group-by tags
+  has "'tags'"
+}
+
+@test "what is unused is weighed as it is stored, not counted" {
+  small_tree
+  seq 1 3000000 >src/log   # compresses well, into many chunks
+  head -c 3000000 /dev/urandom >src/noise
+  init
+  hf --quiet backup src
+  rm src/noise
+  hf --quiet backup src
+  hf --quiet forget --keep-last 1
+  run -0 hf prune --dry-run --max-unused 0
+  freed=$(hf --json prune --dry-run --max-unused 0 2>/dev/null | summary bytes_freed)
+  [ "$freed" -gt 2900000 ] && [ "$freed" -lt 3300000 ]
+  has 'would be freed'
+  before=$(du -sb repo/packs | cut -f1)
+  run -0 hf prune --max-unused 0
+  after=$(du -sb repo/packs | cut -f1)
+  [ $((before - after)) -gt 2800000 ]
+}

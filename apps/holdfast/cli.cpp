@@ -263,7 +263,8 @@ void add_data_commands(CLI::App& app, Commands& c) {
   restore.add_flag("--verify", c.restore.verify,
                    "Wait until all is on the disk, then read it back and compare");
   restore.add_flag("--privileged", c.restore.privileged,
-                   "Also set owners, setuid and setgid, devices, security and trusted attributes");
+                   "Also restore setuid and setgid, capabilities, devices, security and trusted "
+                   "attributes, and owners where this user is not root");
   CLI::App& dump = command(
       app, "dump", "Write a file, or a folder as tar, to standard output",
       "  holdfast dump latest:/etc/fstab\n  holdfast dump latest:/home/me | tar -x -C /tmp/back");
@@ -298,7 +299,8 @@ void add_prune_options(CLI::App& app, PruneCommand& c) {
 
 void add_retention_commands(CLI::App& app, Commands& c) {
   CLI::App& forget = command(
-      app, "forget", "Let snapshots go, by a policy or by name",
+      app, "forget",
+      "Let snapshots go, by a policy or by name; the newest of each group stays always",
       "  holdfast forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n"
       "  holdfast forget --keep-within 30d --keep-yearly 10 --prune\n  holdfast forget 3f2a9c");
   forget.add_option("SNAP", c.forget.snapshots, "Snapshots to forget, instead of a policy");
@@ -314,7 +316,7 @@ void add_retention_commands(CLI::App& app, Commands& c) {
   count("--keep-yearly", c.forget.yearly, "years that have one");
   forget
       .add_option("--keep-within", c.forget.within,
-                  "Keep all that are at most so much older than the newest (1y5m7d2h)")
+                  "Keep all that are older than the newest by less than that (1y5m7d2h)")
       ->type_name("DURATION");
   forget
       .add_option("--keep-tag", c.forget.keep_tags,

@@ -355,7 +355,8 @@ The device's key. Who can read it can open the backups, unless the home is seale
 machine: use \fBrecover\fR there.
 .TP
 \fBstate/\fR (\fI~/.local/state/holdfast\fR)
-What this device saw of the account and its repositories, so that going back behind it is noticed. Must not be lost.
+What this device saw of the account and its repositories, so that going back behind it is noticed. Must not be lost: without it
+an older state of the repository is taken for the newest until this device has seen a newer one again.
 .TP
 \fBcache/\fR (\fI~/.cache/holdfast\fR)
 The index. It can be deleted at any time, and is then read from the repository again.
@@ -396,13 +397,17 @@ Usage: the command line is wrong.
 A source was unreadable; the snapshot stands and has everything else.
 .TP
 \fB4\fR
-Damage was met, or something was restored incompletely. It is named.
+Damage was met, or something was restored incompletely. It is named. Of \fBrepair\fR without \fB\-\-apply\fR: there is something
+to repair; with it the exit status is 0 when all was done that can be, and what nothing brings back was named.
 .TP
 \fB10\fR
 Alarm: the repository was rolled back or forked, the home was copied, or a device appeared that nobody entitled added.
 .TP
 \fB130\fR
 Interrupted.
+.TP
+\fB141\fR
+The reader of a \fBdump\fR went away before its end.
 .SH EXAMPLES
 .nf
 holdfast \-\-repo /mnt/backup init \-\-paper\-key\-out paper\-key.txt

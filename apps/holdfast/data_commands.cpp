@@ -263,6 +263,7 @@ Result<int> run_dump(const Context& context, const DumpCommand& command) {
   const DumpOwners owners{&ref.snapshot->users, &ref.snapshot->groups};
   HF_TRY(dump(
       chunks, repository.nodes(), ref.snapshot->tree, ref.path, owners,
+      std::max(RestoreOptions().workers, repository.parts().store.parallel()),
       [&](ByteSpan bytes) { return context.out.bytes(bytes); }, context.stop));
   return 0;
 }

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/parallel.h"
 #include "repo/link_groups.h"
 
 namespace holdfast {
@@ -20,30 +21,81 @@ namespace {
 constexpr std::size_t kExtentsMax = 4096;  // of a sparse file; one of more is written with zeros
 constexpr std::array<std::byte, 65536> kZeros{};
 
+// As many chunks as are fetched together, and as many of them in a row by one thread: neighbours
+// lie in one frame, which is read once.
+constexpr std::size_t kBatchBytes = 12U << 20, kRowBytes = 1U << 20;
+
 // Calls put for each piece of a file: bytes of a chunk, or zeros of a hole.
-Result<> each_piece(ChunkSource& chunks, NodeSource& nodes, const Entry& entry, const Stop& stop,
-                    const DumpWriter& put) {
-  ContentCursor cursor(nodes, entry.content);
-  while (true) {
-    HF_TRY(stop.check());
-    HF_ASSIGN(const std::optional<ContentItem> item, cursor.next());
-    if (!item) return cursor.check_size(entry.size);
-    if (item->chunk) {
-      HF_ASSIGN(const auto chunk, chunks.get(*item->chunk));
-      if (chunk.bytes.size() != item->length)
-        return fail(Code::corrupt,
-                    "chunk " + item->chunk->hex() + ": its length is not the entry's");
-      HF_TRY(put(chunk.bytes));
-      continue;
-    }
-    for (std::uint64_t left = item->length; left > 0;) {
-      HF_TRY(stop.check());
-      const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, kZeros.size()));
-      HF_TRY(put(ByteSpan(kZeros).first(part)));
-      left -= part;
+class Pieces {
+ public:
+  Pieces(ChunkSource& chunks, unsigned workers, const Stop& stop, const DumpWriter& put)
+      : chunks_(chunks), workers_(std::max(workers, 1U)), stop_(stop), put_(put) {}
+
+  Result<> put_all(NodeSource& nodes, const Entry& entry) {
+    ContentCursor cursor(nodes, entry.content);
+    while (true) {
+      HF_TRY(stop_.check());
+      HF_ASSIGN(const std::optional<ContentItem> item, cursor.next());
+      if (!item || !item->chunk || bytes_ >= kBatchBytes) HF_TRY(put_batch());
+      if (!item) return cursor.check_size(entry.size);
+      if (item->chunk) {
+        if (rows_.empty() || row_bytes_ >= kRowBytes) {
+          rows_.push_back(items_.size());
+          row_bytes_ = 0;
+        }
+        items_.push_back(*item);
+        bytes_ += item->length;
+        row_bytes_ += item->length;
+      } else {
+        HF_TRY(put_zeros(item->length));
+      }
     }
   }
-}
+
+ private:
+  Result<> put_batch() {
+    got_.assign(items_.size(), {});
+    parallel_for(workers_, rows_.size(), [&](std::size_t row) {
+      const std::size_t end = row + 1 < rows_.size() ? rows_[row + 1] : items_.size();
+      for (std::size_t i = rows_[row]; i < end; ++i) {
+        got_[i] = chunks_.get(*items_[i].chunk);
+        if (!got_[i] || stop_.requested()) return;
+      }
+    });
+    HF_TRY(stop_.check());
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      HF_TRY(got_[i]);
+      if (got_[i]->bytes.size() != items_[i].length)
+        return fail(Code::corrupt,
+                    "chunk " + items_[i].chunk->hex() + ": its length is not the entry's");
+      HF_TRY(put_(got_[i]->bytes));
+    }
+    items_.clear();
+    rows_.clear();
+    got_.clear();
+    bytes_ = 0;
+    return {};
+  }
+
+  Result<> put_zeros(std::uint64_t left) {
+    while (left > 0) {
+      HF_TRY(stop_.check());
+      const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, kZeros.size()));
+      HF_TRY(put_(ByteSpan(kZeros).first(part)));
+      left -= part;
+    }
+    return {};
+  }
+
+  ChunkSource& chunks_;
+  const unsigned workers_;
+  const Stop& stop_;
+  const DumpWriter& put_;
+  std::vector<ContentItem> items_;
+  std::vector<std::size_t> rows_;  // where each begins in items_
+  std::vector<Result<ChunkReader::Chunk>> got_;
+  std::size_t bytes_ = 0, row_bytes_ = 0;
+};
 
 // While it lives, libarchive takes the strings of this thread's entries for UTF-8, which is what
 // pax headers are; in the locale of a program that sets none, only ASCII would be.
@@ -207,9 +259,14 @@ Result<> add_extents(archive_entry* to, NodeSource& nodes, const Entry& entry) {
 
 class TarDump {
  public:
-  TarDump(ChunkSource& chunks, NodeSource& nodes, const DumpOwners& owners,
+  TarDump(ChunkSource& chunks, NodeSource& nodes, const DumpOwners& owners, unsigned workers,
           const DumpWriter& writer, const Stop& stop)
-      : chunks_(chunks), nodes_(nodes), owners_(owners), stop_(stop), archive_(writer) {}
+      : chunks_(chunks),
+        nodes_(nodes),
+        owners_(owners),
+        workers_(workers),
+        stop_(stop),
+        archive_(writer) {}
 
   Result<> run(const TreeRoot& root, const std::string& top) {
     HF_TRY(archive_.open());
@@ -264,13 +321,14 @@ class TarDump {
     archive_entry_set_size(to, static_cast<la_int64_t>(entry.size));
     HF_TRY(add_extents(to, nodes_, entry));
     HF_TRY(archive_.header(to));
-    return each_piece(chunks_, nodes_, entry, stop_,
-                      [&](ByteSpan bytes) { return archive_.data(bytes); });
+    const DumpWriter put = [&](ByteSpan bytes) { return archive_.data(bytes); };
+    return Pieces(chunks_, workers_, stop_, put).put_all(nodes_, entry);
   }
 
   ChunkSource& chunks_;
   NodeSource& nodes_;
   const DumpOwners& owners_;
+  const unsigned workers_;
   const Stop& stop_;
   Archive archive_;
   LinkGroups links_;
@@ -279,12 +337,13 @@ class TarDump {
 }  // namespace
 
 Result<> dump(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root, const std::string& path,
-              const DumpOwners& owners, const DumpWriter& writer, const Stop& stop) {
+              const DumpOwners& owners, unsigned workers, const DumpWriter& writer,
+              const Stop& stop) {
   HF_TRY(check_entry_directory(path));
   if (!path.empty()) {
     HF_ASSIGN(const Entry entry, find_entry(nodes, root, path));
     if (entry.type == EntryType::file) {
-      Result<> done = each_piece(chunks, nodes, entry, stop, writer);
+      Result<> done = Pieces(chunks, workers, stop, writer).put_all(nodes, entry);
       if (!done) return wrap(std::move(done).error(), escaped(path));
       return {};
     }
@@ -292,7 +351,7 @@ Result<> dump(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root, cons
       return fail(Code::invalid, escaped(path) + ": only files and directories can be dumped");
   }
   const Utf8Locale utf8;
-  TarDump tar(chunks, nodes, owners, writer, stop);
+  TarDump tar(chunks, nodes, owners, workers, writer, stop);
   return tar.run(root, path);
 }
 

@@ -17,10 +17,11 @@ struct DumpOwners {  // names of ids; null: numbers only
 };
 using DumpWriter = std::function<Result<>(ByteSpan bytes)>;
 
-// The file at `path`, or of the directory there ("" is all) what is below it, with names relative
-// to it. The first damage ends it: an archive cannot leave out half a file (Code::corrupt names
-// it).
+// On `workers` threads, several chunks of a file are fetched together. The file at `path`, or of
+// the directory there ("" is all) what is below it, with names relative to it. The first damage
+// ends it: an archive cannot leave out half a file (Code::corrupt names it).
 Result<> dump(ChunkSource& chunks, NodeSource& nodes, const TreeRoot& root, const std::string& path,
-              const DumpOwners& owners, const DumpWriter& writer, const Stop& stop);
+              const DumpOwners& owners, unsigned workers, const DumpWriter& writer,
+              const Stop& stop);
 
 }  // namespace holdfast

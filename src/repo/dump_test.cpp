@@ -118,7 +118,7 @@ class DumpTest : public testing::Test {
     std::string out;
     const std::map<std::uint32_t, std::string> users{{1000, "someone"}};
     HF_TRY(dump(
-        chunks_, nodes_, root, path, {&users, nullptr},
+        chunks_, nodes_, root, path, {&users, nullptr}, workers_,
         [&](ByteSpan bytes) -> Result<> {
           out += as_text(bytes);
           return {};
@@ -128,6 +128,7 @@ class DumpTest : public testing::Test {
   }
   MemoryNodes nodes_{kIdKey};
   MapChunks chunks_;
+  unsigned workers_ = 1;
   Stop stop_;
 };
 
@@ -181,6 +182,40 @@ TEST_F(DumpTest, a_directory_is_a_tar_archive) {
   EXPECT_EQ(all["sub/" + std::string(200, 'n')].text, "deep");
 }
 
+TEST_F(DumpTest, several_threads_fetch_and_the_bytes_come_in_order) {
+  std::vector<ContentItem> content;
+  std::string expected, before_loss;
+  ContentItem lost;
+  for (int i = 0; i < 60; ++i) {
+    if (i % 30 == 15) {
+      content.push_back({5000, std::nullopt});
+      expected += std::string(5000, '\0');
+    }
+    const std::string text(static_cast<std::size_t>(400'000 + i * 7),
+                           static_cast<char>('a' + i % 26));
+    content.push_back(chunks_.put(text));
+    if (i == 41) {
+      lost = content.back();
+      before_loss = expected;
+    }
+    expected += text;
+  }
+  const TreeRoot root = tree({file("f", content)});
+  for (workers_ = 1; workers_ <= 8; workers_ *= 2) EXPECT_TRUE(*run(root, "f") == expected);
+  chunks_.chunks.erase(*lost.chunk);
+  std::string out;
+  const auto ended = dump(
+      chunks_, nodes_, root, "f", {}, 4,
+      [&](ByteSpan bytes) -> Result<> {
+        out += as_text(bytes);
+        return {};
+      },
+      stop_);
+  ASSERT_FALSE(ended);
+  EXPECT_THAT(ended.error().what, HasSubstr(lost.chunk->hex()));
+  EXPECT_TRUE(out == before_loss) << "what comes is whole up to there";
+}
+
 // The header of each entry tells whether its strings are UTF-8; GNU tar knows nothing of that.
 TEST_F(DumpTest, times_are_whole_and_only_names_that_need_it_are_binary) {
   const auto plain = run(tree({at("dir", EntryType::directory), file("nai\xCC\x88ve", {}),
@@ -218,7 +253,8 @@ TEST_F(DumpTest, RST_13_damage_ends_it_and_is_named) {
 TEST_F(DumpTest, the_writers_error_comes_back) {
   const TreeRoot root = tree({file("f", {chunks_.put("text")})});
   const auto result = dump(
-      chunks_, nodes_, root, "", {}, [](ByteSpan) { return fail(Code::full, "no space"); }, stop_);
+      chunks_, nodes_, root, "", {}, 1, [](ByteSpan) { return fail(Code::full, "no space"); },
+      stop_);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::full);
 }

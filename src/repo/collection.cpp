@@ -401,12 +401,27 @@ std::unexpected<Error> missing(std::uint64_t number) {
                           collection_name(number)));
 }
 
+// visit(number, its object), several fetched at once.
+template <class Name, class Visit>
+Result<> in_blocks(ObjectStore& store, std::span<const std::uint64_t> numbers, const Name& name,
+                   const Visit& visit) {
+  const std::size_t together = store.parallel();
+  std::vector<std::string> names;
+  for (std::size_t from = 0; from < numbers.size(); from += together) {
+    const auto block = numbers.subspan(from, std::min(together, numbers.size() - from));
+    names.clear();
+    for (const std::uint64_t number : block) names.push_back(name(number));
+    auto objects = get_together(store, names, kRecordObjectMax);
+    for (std::size_t i = 0; i < block.size(); ++i) HF_TRY(visit(block[i], std::move(objects[i])));
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<> Collections::read_record(ObjectStore& store, const RepositoryKeys& keys,
+Result<> Collections::take_record(Result<Bytes> object, const RepositoryKeys& keys,
                                   const DeviceKeyLookup& devices) {
   const std::uint64_t number = records_.size() + 1;
-  auto object = store.get(collection_name(number), kRecordObjectMax);
   if (!object) return wrap(std::move(object).error(), collection_name(number));
   HF_ASSIGN(CollectionRecord record, open_collection(*object, number, keys, devices));
   if (number > 1 && record.before != records_.back().record.object)
@@ -417,31 +432,44 @@ Result<> Collections::read_record(ObjectStore& store, const RepositoryKeys& keys
   return {};
 }
 
+Result<> Collections::take_end(std::uint64_t number, Result<Bytes> object,
+                               const RepositoryKeys& keys, const DeviceKeyLookup& devices) {
+  Entry& entry = records_[number - 1];
+  if (!object) return wrap(std::move(object).error(), collection_done_name(number));
+  auto done = open_collection_done(*object, entry.record, keys, devices);
+  if (!done && done.error().code == Code::corrupt) damaged_ends_.push_back(number);
+  HF_ASSIGN(entry.done, std::move(done));
+  ++ended_;
+  return {};
+}
+
 Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
                                const DeviceKeyLookup& devices) {
   HF_ASSIGN(const Listed listed, list_records(store));
   const std::uint64_t newest = listed.records.empty() ? 0 : *listed.records.rbegin();
   for (std::uint64_t number = 1; number <= std::max(newest, this->newest()); ++number)
     if (!listed.records.contains(number)) return missing(number);
-  Result<> records;
   damaged_ends_.clear();
-  while (records && records_.size() < newest) records = read_record(store, keys, devices);
+  Result<> records;  // the first error; what can be read is read
+  std::vector<std::uint64_t> fresh;
+  for (std::uint64_t number = this->newest() + 1; number <= newest; ++number)
+    fresh.push_back(number);
+  HF_TRY(in_blocks(store, fresh, collection_name, [&](std::uint64_t, Result<Bytes> object) {
+    if (records) records = take_record(std::move(object), keys, devices);
+    return Result<>();
+  }));
+  fresh.clear();
   for (const std::uint64_t number : listed.done) {
     if (number > newest) return missing(number);
-    if (number > records_.size()) break;
-    Entry& entry = records_[number - 1];
-    if (entry.done) continue;
-    auto object = store.get(collection_done_name(number), kRecordObjectMax);
-    if (!object) return wrap(std::move(object).error(), collection_done_name(number));
-    auto done = open_collection_done(*object, entry.record, keys, devices);
-    if (!done && done.error().code == Code::corrupt) {
-      damaged_ends_.push_back(number);
-      if (records) records = std::unexpected(std::move(done).error());
-      continue;
-    }
-    HF_ASSIGN(entry.done, std::move(done));
-    ++ended_;
+    if (number <= records_.size() && !records_[number - 1].done) fresh.push_back(number);
   }
+  HF_TRY(in_blocks(store, fresh, collection_done_name,
+                   [&](std::uint64_t number, Result<Bytes> object) -> Result<> {
+                     auto taken = take_end(number, std::move(object), keys, devices);
+                     if (!taken && taken.error().code != Code::corrupt) return taken;
+                     if (!taken && records) records = std::move(taken);
+                     return {};
+                   }));
   return records;
 }
 

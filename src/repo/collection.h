@@ -138,8 +138,10 @@ class Collections {
     std::optional<CollectionDone> done;
   };
   Result<> read_new(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices);
-  Result<> read_record(ObjectStore& store, const RepositoryKeys& keys,
+  Result<> take_record(Result<Bytes> object, const RepositoryKeys& keys,
                        const DeviceKeyLookup& devices);
+  Result<> take_end(std::uint64_t number, Result<Bytes> object, const RepositoryKeys& keys,
+                    const DeviceKeyLookup& devices);
   void sum_up();
   std::vector<Entry> records_;
   std::uint64_t ended_ = 0;

@@ -235,8 +235,6 @@ listed() { hf ls -R latest | sed "s|^$T/src||" | grep -v '^/' | cat; hf ls -R "l
 }
 
 @test "a path that is missing is named as it was given, and a repository in what is backed up is told" {
-  small_tree
-  init
   run -3 hf backup src /no/such/path
   has 'unreadable: /no/such/path: '
   run -0 hf backup . --dry-run

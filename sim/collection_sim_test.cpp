@@ -86,6 +86,7 @@ std::string kind_of(std::string_view name) {
 // What goes wrong in one command.
 struct Trouble {
   std::uint64_t crash_at = UINT64_MAX;                                          // call
+  std::uint64_t crash_at_change = UINT64_MAX;                                   // put or remove
   enum class Effect : std::uint8_t { none, done, late } effect = Effect::none;  // of that call
   std::uint64_t lie_at = UINT64_MAX;   // put: Ok, and nothing is there
   std::uint64_t fail_at = UINT64_MAX;  // call: unavailable
@@ -101,7 +102,7 @@ class ClientStore : public ObjectStore {
   void begin(std::string command, const Trouble& trouble) {
     command_ = std::move(command);
     trouble_ = trouble;
-    calls_ = puts_ = 0;
+    calls_ = puts_ = changes_ = 0;
     crashed_ = lied_ = false;
   }
   [[nodiscard]] const std::string& command() const { return command_; }
@@ -148,7 +149,8 @@ class ClientStore : public ObjectStore {
     if (crashed_) return fail(Code::unavailable, "crashed");
     turns_.wait(client_);
     const std::uint64_t number = calls_++;
-    if (number == trouble_.crash_at) {
+    const bool change = !what.starts_with("get") && what != "size" && what != "list";
+    if (number == trouble_.crash_at || (change && changes_++ == trouble_.crash_at_change)) {
       crashed_ = true;
       ++seen_["crash: " + command_ + " " + what];
       using Effect = Trouble::Effect;
@@ -174,7 +176,7 @@ class ClientStore : public ObjectStore {
   Coverage& seen_;
   std::string command_;
   Trouble trouble_;
-  std::uint64_t calls_ = 0, puts_ = 0;
+  std::uint64_t calls_ = 0, puts_ = 0, changes_ = 0;
   bool crashed_ = false, lied_ = false;
 };
 
@@ -265,7 +267,11 @@ class World {
     Trouble trouble;
     const std::uint64_t kind = random.below(10);
     if (kind < 4) {
-      trouble.crash_at = random.below(kind == 0 ? 120 : 40);
+      // Looks are many and changes are few.
+      if (kind < 2)
+        trouble.crash_at = random.below(kind == 0 ? 120 : 40);
+      else
+        trouble.crash_at_change = random.below(10);
       trouble.effect = static_cast<Trouble::Effect>(random.below(3));
     } else if (kind == 4) {
       trouble.lie_at = random.below(8);

@@ -197,7 +197,8 @@ struct Reading {
   const Walk* walk = nullptr;
 };
 
-Result<std::unique_ptr<Walk>> make_walk(const BackupCommand& command,
+// `excluded` is patterns(command), which is made once: a file of patterns may be standard input.
+Result<std::unique_ptr<Walk>> make_walk(const BackupCommand& command, const PatternList& excluded,
                                         const std::vector<std::string>& paths, bool all_new,
                                         const Stop& stop) {
   WalkOptions options;
@@ -206,18 +207,19 @@ Result<std::unique_ptr<Walk>> make_walk(const BackupCommand& command,
   options.one_file_system = command.one_file_system;
   options.exclude_caches = command.exclude_caches;
   options.exclude_if_present = command.exclude_if_present;
-  HF_ASSIGN(options.excludes, patterns(command));
+  options.excludes = excluded;
   return typed(Walk::begin(std::move(options), stop));
 }
 
-Result<Reading> make_source(const BackupCommand& command, const std::vector<std::string>& paths,
-                            bool all_new, const Context& context) {
+Result<Reading> make_source(const BackupCommand& command, const PatternList& excluded,
+                            const std::vector<std::string>& paths, bool all_new,
+                            const Context& context) {
   if (command.from_stdin) {
     HF_ASSIGN(auto source,
               typed(open_stdin_source(command.stdin_name, context.clock, context.stop)));
     return Reading{std::move(source), nullptr};
   }
-  HF_ASSIGN(auto walk, make_walk(command, paths, all_new, context.stop));
+  HF_ASSIGN(auto walk, make_walk(command, excluded, paths, all_new, context.stop));
   const Walk* const seen = walk.get();
   return Reading{std::move(walk), seen};
 }
@@ -225,8 +227,9 @@ Result<Reading> make_source(const BackupCommand& command, const std::vector<std:
 // Looks over everything once, beside the backup, so that the progress line can tell what is left.
 class TotalScan {
  public:
-  TotalScan(const BackupCommand& command, const std::vector<std::string>& paths) {
-    thread_ = std::thread([this, command, paths] { run(command, paths); });
+  TotalScan(const BackupCommand& command, const PatternList& excluded,
+            const std::vector<std::string>& paths) {
+    thread_ = std::thread([this, command, excluded, paths] { run(command, excluded, paths); });
   }
   ~TotalScan() {
     stop_.request();
@@ -238,8 +241,9 @@ class TotalScan {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
-  void run(const BackupCommand& command, const std::vector<std::string>& paths) {
-    auto walk = make_walk(command, paths, false, stop_);
+  void run(const BackupCommand& command, const PatternList& excluded,
+           const std::vector<std::string>& paths) {
+    auto walk = make_walk(command, excluded, paths, false, stop_);
     if (!walk) return;
     std::uint64_t bytes = 0;
     while (!stop_.requested()) {
@@ -389,19 +393,19 @@ struct Ran {
 };
 
 Result<Ran> run_once(const Context& context, const BackupCommand& command,
-                     const std::vector<std::string>& paths, const BackupOptions& options,
-                     OpenRepository& opened) {
+                     const PatternList& excluded, const std::vector<std::string>& paths,
+                     const BackupOptions& options, OpenRepository& opened) {
   HF_ASSIGN(const HeadList heads, opened.heads(context, true));
   const Snapshot* parent = choose_parent(heads, opened.client().device().id, options);
   HF_ASSIGN(Reading reading,
-            make_source(command, paths, parent == nullptr && !command.dry_run, context));
+            make_source(command, excluded, paths, parent == nullptr && !command.dry_run, context));
   SystemOwners owners;
   BackupProgress progress;
   const std::int64_t started = context.clock.steady_ns();
   std::optional<TotalScan> scan;
   if (parent == nullptr && reading.walk != nullptr && !command.dry_run &&
       progress_on_terminal(context))
-    scan.emplace(command, paths);
+    scan.emplace(command, excluded, paths);
   const ProgressLine line(context, [&] {
     const std::uint64_t expected = parent != nullptr ? parent->statistics.bytes_total
                                    : scan            ? scan->bytes()
@@ -463,7 +467,7 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
   int given_up = 0;
   for (;;) {
     if (!command.dry_run) HF_TRY(wait_for_session(context, opened->repository(), deadline_ns));
-    auto ran = run_once(context, command, paths, options, *opened);
+    auto ran = run_once(context, command, excluded, paths, options, *opened);
     if (ran) {
       report(context, ran->report, ran->reading, ran->elapsed_ns, options.dry_run);
       return ran->report.statistics.unreadable > 0 ? 3 : 0;

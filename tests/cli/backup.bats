@@ -242,3 +242,11 @@ listed() { hf ls -R latest | sed "s|^$T/src||" | grep -v '^/' | cat; hf ls -R "l
   run -0 hf backup . --dry-run --exclude "$T/repo"
   has_not 'the repository lies in'
 }
+
+@test "patterns that come through a pipe are read once, and hold" {
+  printf '*.log\n' >patterns
+  touch src/a.log src/sub/b.log
+  id=$(cat patterns | hf --json backup src --exclude-file - 2>/dev/null | summary snapshot)
+  run -0 hf ls -R "$id"
+  has 'numbers'; has_not '.log'
+}

@@ -247,6 +247,20 @@ TEST(Engine, ENG_09_a_copied_home_is_an_alarm) {
   EXPECT_EQ(refused.error().code, Code::alarm);
   EXPECT_NE(refused.error().what.find("copied or rolled back"), std::string::npos)
       << refused.error().what;
+  // Whatever else would write finds it out too, before it has written anything; a stub that is
+  // damaged is something to repair.
+  store.put(dropped_name({copy->open(store).value()->device().id, 1}), as_bytes("no stub")).value();
+  const auto before = object_names(store, "");
+  // (The two other repairs write by a session, as a backup does.)
+  for (const auto what : {repair_index, repair_packs}) {
+    const auto repaired = copy->repair(store, what, true);
+    ASSERT_FALSE(repaired);
+    EXPECT_EQ(repaired.error().code, Code::alarm) << repaired.error().what;
+  }
+  const auto pruned = copy->prune(store, {});
+  ASSERT_FALSE(pruned);
+  EXPECT_EQ(pruned.error().code, Code::alarm) << pruned.error().what;
+  EXPECT_EQ(object_names(store, ""), before);
 }
 
 // Item 7: every class of object, bits at many places.

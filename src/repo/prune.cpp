@@ -55,7 +55,6 @@ Result<> refuse_damage(const std::vector<std::string>& damaged) {
 
 Result<HeadList> read_sound(Repository& repository, const Stop& stop) {
   HF_ASSIGN(HeadList heads, repository.heads());
-  HF_TRY(repository.check_home(heads));
   HF_TRY(refuse_damage(heads.damaged));
   HF_ASSIGN(const auto damaged, repository.sync_index_as_others(heads, stop));
   HF_TRY(refuse_damage(damaged));
@@ -190,6 +189,7 @@ class Planner {
   // What is in use and lies in a pack that goes, and again in one that stays: the copy that stays
   // has to be one that can be read, as of damage that another home found nothing is known here.
   Result<> verify_copies_that_stay() {
+    if (plan_.condemned.empty() && plan_.repack.empty()) return {};
     std::unordered_map<ObjectHash, std::size_t, IdHash> places;
     for (std::size_t i = 0; i < packs_.size(); ++i) places.emplace(packs_[i].pack, i);
     std::vector<bool> goes(packs_.size(), false);
@@ -215,12 +215,8 @@ class Planner {
       const auto read = [&]() -> Result<> {
         HF_ASSIGN(const PackTable table,
                   read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type));
-        for (const std::uint16_t frame : numbers) {
-          if (frame >= table.frames.size())
-            return fail(Code::corrupt,
-                        fmt::format("pack {}: it has no frame {}", pack.pack.brief(), frame));
+        for (const std::uint16_t frame : numbers)
           HF_TRY(frames.read(parts.store, table, frame, plain));
-        }
         return {};
       }();
       if (!read && is_damage(read.error()))
@@ -494,7 +490,11 @@ class Prune {
   Result<PruneReport> run() {
     const auto lock = parts_.state.lock(kWriterLock);
     if (!lock) return wrap(lock.error(), kAnotherBackupRuns);
-    if (!options_.dry_run) HF_TRY(finish_all());
+    if (!options_.dry_run) {
+      HF_ASSIGN(const HeadList heads, repository_.heads());
+      HF_TRY(repository_.check_home(heads));  // before it decides or ends anything
+      HF_TRY(finish_all());
+    }
     for (int tries = 1;; ++tries) {
       HF_ASSIGN(const bool first, collect());
       if (first) return std::move(report_);

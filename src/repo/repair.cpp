@@ -36,14 +36,22 @@ Result<> check_rollback(const Repository& repository, const std::vector<MissingH
                   head_name(newest->at.device, newest->at.number)));
 }
 
-// The index knows all that counts; what damage says is a repair's matter, not an error.
-Result<HeadList> read_with_damage(Repository& repository, bool apply, const Stop& stop) {
-  std::vector<MissingHead> missing;
+// The heads that are there, and what is missing of them. With `apply` this comes before anything is
+// written, and refuses what must not be written on.
+Result<HeadList> heads_to_repair(Repository& repository, bool apply,
+                                 std::vector<MissingHead>& missing) {
   HF_ASSIGN(HeadList heads, repository.heads_with_gaps(missing));
   if (apply) {
     HF_TRY(check_rollback(repository, missing));
     HF_TRY(repository.check_home(heads));
   }
+  return heads;
+}
+
+// The index knows all that counts; what damage says is a repair's matter, not an error.
+Result<HeadList> read_with_damage(Repository& repository, bool apply, const Stop& stop) {
+  std::vector<MissingHead> missing;
+  HF_ASSIGN(HeadList heads, heads_to_repair(repository, apply, missing));
   HF_ASSIGN([[maybe_unused]] const auto damaged, repository.sync_index_as_others(heads, stop));
   return heads;
 }
@@ -183,8 +191,7 @@ unsigned workers_of(const RepositoryParts& parts, const RepairOptions& options) 
 Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) {
   const RepositoryParts& parts = repository.parts();
   std::vector<MissingHead> missing;
-  HF_ASSIGN(const HeadList heads, repository.heads_with_gaps(missing));
-  if (apply) HF_TRY(check_rollback(repository, missing));
+  HF_ASSIGN(const HeadList heads, heads_to_repair(repository, apply, missing));
   for (const HeadRef& ref : heads.damaged_stubs) {
     report.found.push_back(fmt::format(
         "{}: damaged; without it a snapshot that still stands counts again", dropped_name(ref)));
@@ -220,11 +227,12 @@ Result<> mend_ends(Repository& repository, bool apply, RepairReport& report) {
   if (read || damaged.empty()) return read;
   const RepositoryParts& parts = repository.parts();
   std::set<std::string> standing;
-  for (const std::string_view folder : {"packs/", "lists/"})
-    HF_TRY(parts.store.list(folder, [&](const ObjectInfo& info) -> Result<> {
-      standing.insert(info.name);
-      return {};
-    }));
+  const auto note = [&](const ObjectInfo& info) -> Result<> {
+    standing.insert(info.name);
+    return {};
+  };
+  HF_TRY(list_at_most(parts.store, "packs/", parts.list_limits.packs, note));
+  HF_TRY(list_at_most(parts.store, "lists/", parts.list_limits.lists, note));
   for (const std::uint64_t number : damaged) {
     const std::string name = collection_done_name(number);
     report.found.push_back(
@@ -256,16 +264,17 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
   const RepositoryParts& parts = repository.parts();
   HF_ASSIGN(const auto lock, writer_lock(repository));
   RepairReport report;
+  const std::uint64_t looked = repository.collections().newest();
+  HF_TRY(settle_heads(repository, options.apply, report));
   if (options.apply) {  // the local index: from nothing
     std::vector<ObjectHash> all;
     for (const IndexedPack& pack : repository.index().packs()) all.push_back(pack.pack);
     if (!all.empty()) HF_TRY(repository.index().remove_packs(all));
   }
   HF_TRY(mend_ends(repository, options.apply, report));
-  if (!options.apply && !report.found.empty()) return report;  // nothing else can be looked at
+  // Nothing else can be looked at then.
+  if (!options.apply && !repository.collections().damaged_ends().empty()) return report;
   if (options.apply && parts.accept_rollback) HF_TRY(repository.remember_collections());
-  const std::uint64_t looked = repository.collections().newest();
-  HF_TRY(settle_heads(repository, options.apply, report));
   HF_ASSIGN(const HeadList heads, read_with_damage(repository, options.apply, stop));
   Amends amends;
   HF_ASSIGN(amends.retired, repository.damaged_lists(heads, stop));

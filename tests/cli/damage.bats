@@ -85,3 +85,18 @@ packs() { find repo/packs -type f -printf '%s %p\n' | sort -n | cut -d' ' -f2; }
   run -0 hf check --read-data
   has 'No damage.'
 }
+
+@test "ENG-09 a home that was brought back from a copy is found out by whatever writes" {
+  first=$(snapshot src)
+  snapshot src
+  cp -a home copy
+  echo more >>src/hello
+  snapshot src
+  find repo -type f | sort >before
+  for command in 'tag --add x latest' "forget $first" 'forget --keep-last 1 --max-drop 100' prune 'repair index --apply' \
+    'repair packs --apply' 'backup src'; do
+    run -10 hf --home copy $command
+    has 'copied or rolled back'
+  done
+  find repo -type f | sort | diff before -
+}

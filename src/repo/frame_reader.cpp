@@ -183,7 +183,9 @@ FrameReader::FrameReader(FrameReader&&) noexcept = default;
 
 Result<> FrameReader::read(ObjectStore& store, const PackTable& table, std::size_t frame,
                            Bytes& out) {
-  assert(frame < table.frames.size());
+  if (frame >= table.frames.size())  // an index may say anything
+    return fail(Code::corrupt, fmt::format("pack {}: it has {} frames, not a frame {}",
+                                           table.pack.brief(), table.frames.size(), frame));
   const PackFrame& f = table.frames[frame];
   const MutableByteSpan sealed = impl_->sealed.of(std::size_t{f.stored} + kFrameOverhead);
   if (auto got = store.get_range(pack_name(table.pack), f.offset, sealed); !got)

@@ -196,6 +196,30 @@ TEST(Index, a_removed_pack_is_gone_in_memory_in_segments_and_after_merges) {
   expect_agreement(*index, oracle, 50);
 }
 
+TEST(Index, every_copy_can_be_found_beside_those_that_are_bad) {
+  for (const bool flushed : {false, true}) {
+    MemoryFolder folder;
+    const auto index = open(folder);
+    for (std::uint64_t p = 0; p < 4; ++p) {
+      ASSERT_TRUE(index->add(table_of(pack_hash(p), {chunk(100 + p), chunk(7)})));
+      if (flushed) {
+        ASSERT_TRUE(index->flush());
+      }
+    }
+    ASSERT_TRUE(index->remove_packs({pack_hash(2)}));
+    std::vector<ObjectHash> bad;
+    while (const auto place = index->find_beside(chunk(7), bad)) {
+      EXPECT_EQ(place->slot, 1U);
+      bad.push_back(place->pack);
+    }
+    std::ranges::sort(bad);
+    std::vector<ObjectHash> there = {pack_hash(0), pack_hash(1), pack_hash(3)};
+    std::ranges::sort(there);
+    EXPECT_EQ(bad, there);
+    EXPECT_FALSE(index->find_beside(chunk(8), {}));
+  }
+}
+
 TEST(Index, a_copy_in_another_pack_outlives_removal) {
   for (const bool flushed : {false, true}) {
     MemoryFolder folder;

@@ -96,6 +96,9 @@ void expect_reads_back(const TestRepository& r, const PackBuilder::Finished& pac
     ASSERT_TRUE(done) << done.error().what;
     EXPECT_EQ(out, contents[i].plain);
   }
+  // An index that lies may ask for any (ENG-13).
+  for (const std::size_t none : {contents.size(), std::size_t{65535}})
+    EXPECT_EQ(reader.read(store, *read, none, out).error().code, Code::corrupt);
   const auto damage = verify_pack(store, r.keys, r.devices(), pack.name, pack.table.type, reader);
   ASSERT_TRUE(damage) << damage.error().what;
   EXPECT_THAT(*damage, IsEmpty());

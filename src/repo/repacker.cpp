@@ -21,8 +21,8 @@ Repacker::Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash
 // A frame's chunks stay among themselves: they are of one owner (MET-01).
 Result<> Repacker::move_frame(const PackTable& table, std::size_t frame,
                               std::span<const std::uint16_t> slots) {
-  const PackFrame& f = table.frames[frame];
   HF_TRY(frames_.read(repository_.parts().store, table, frame, plain_));
+  const PackFrame& f = table.frames[frame];
   ChunkWriter::Lane& lane = table.type == ObjectType::tree_pack ? tree_ : data_;
   ++group_;
   std::size_t offset = 0;

@@ -401,22 +401,6 @@ std::unexpected<Error> missing(std::uint64_t number) {
                           collection_name(number)));
 }
 
-// visit(number, its object), several fetched at once.
-template <class Name, class Visit>
-Result<> in_blocks(ObjectStore& store, std::span<const std::uint64_t> numbers, const Name& name,
-                   const Visit& visit) {
-  const std::size_t together = store.parallel();
-  std::vector<std::string> names;
-  for (std::size_t from = 0; from < numbers.size(); from += together) {
-    const auto block = numbers.subspan(from, std::min(together, numbers.size() - from));
-    names.clear();
-    for (const std::uint64_t number : block) names.push_back(name(number));
-    auto objects = get_together(store, names, kRecordObjectMax);
-    for (std::size_t i = 0; i < block.size(); ++i) HF_TRY(visit(block[i], std::move(objects[i])));
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<> Collections::take_record(Result<Bytes> object, const RepositoryKeys& keys,
@@ -454,22 +438,23 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
   std::vector<std::uint64_t> fresh;
   for (std::uint64_t number = this->newest() + 1; number <= newest; ++number)
     fresh.push_back(number);
-  HF_TRY(in_blocks(store, fresh, collection_name, [&](std::uint64_t, Result<Bytes> object) {
-    if (records) records = take_record(std::move(object), keys, devices);
-    return Result<>();
-  }));
+  HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_name,
+                    [&](std::uint64_t, Result<Bytes> object) {
+                      if (records) records = take_record(std::move(object), keys, devices);
+                      return Result<>();
+                    }));
   fresh.clear();
   for (const std::uint64_t number : listed.done) {
     if (number > newest) return missing(number);
     if (number <= records_.size() && !records_[number - 1].done) fresh.push_back(number);
   }
-  HF_TRY(in_blocks(store, fresh, collection_done_name,
-                   [&](std::uint64_t number, Result<Bytes> object) -> Result<> {
-                     auto taken = take_end(number, std::move(object), keys, devices);
-                     if (!taken && taken.error().code != Code::corrupt) return taken;
-                     if (!taken && records) records = std::move(taken);
-                     return {};
-                   }));
+  HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_done_name,
+                    [&](std::uint64_t number, Result<Bytes> object) -> Result<> {
+                      auto taken = take_end(number, std::move(object), keys, devices);
+                      if (!taken && taken.error().code != Code::corrupt) return taken;
+                      if (!taken && records) records = std::move(taken);
+                      return {};
+                    }));
   return records;
 }
 

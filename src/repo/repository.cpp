@@ -295,28 +295,12 @@ Result<HeadNames> list_heads(const RepositoryParts& parts) {
   return names;
 }
 
-// visit(item, its object) for each, in order; several objects are fetched at once.
-template <class Item, class Name, class Visit>
-Result<> fetch_each(ObjectStore& store, const std::vector<Item>& items, const Name& name,
-                    const Visit& visit) {
-  std::vector<std::string> names;
-  const std::size_t together = store.parallel();
-  for (std::size_t from = 0; from < items.size(); from += together) {
-    const auto block = std::span(items).subspan(from, std::min(together, items.size() - from));
-    names.clear();
-    for (const Item& item : block) names.push_back(name(item));
-    auto objects = get_together(store, names, kHeadObjectMax);
-    for (std::size_t i = 0; i < block.size(); ++i) HF_TRY(visit(block[i], std::move(objects[i])));
-  }
-  return {};
-}
-
 // Stubs that hold, by what they drop.
 Result<std::map<HeadRef, Dropped>> read_stubs(const RepositoryParts& parts,
                                               const std::vector<HeadRef>& names, HeadList& list,
                                               HeadSequences& sequences) {
   std::map<HeadRef, Dropped> stubs;
-  HF_TRY(fetch_each(parts.store, names, dropped_name,
+  HF_TRY(fetch_each(parts.store, names, kHeadObjectMax, dropped_name,
                     [&](const HeadRef& ref, Result<Bytes> object) -> Result<> {
                       if (!object && object.error().code != Code::corrupt)
                         return wrap(std::move(object).error(), dropped_name(ref));
@@ -355,7 +339,7 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
   HeadSequences sequences;
   HF_ASSIGN(auto stubs, read_stubs(parts_, names.stubs, list, sequences));
   HF_TRY(fetch_each(
-      parts_.store, names.heads,
+      parts_.store, names.heads, kHeadObjectMax,
       [](const HeadRef& ref) { return head_name(ref.device, ref.number); },
       [&](const HeadRef& ref, Result<Bytes> object) {
         return read_head(ref, std::move(object), stubs, list, sequences);
@@ -394,17 +378,20 @@ Result<> Repository::read_tags(const std::map<HeadRef, std::uint32_t>& revisions
   const auto name = [](const Snapshot* s) {
     return tags_name({s->device, s->number}, s->tags_revision);
   };
-  return fetch_each(parts_.store, tagged, name, [&](Snapshot* s, Result<Bytes> object) -> Result<> {
-    auto record = object ? open_tags(*object, {s->device, s->number}, s->tags_revision, parts_.keys,
-                                     parts_.devices)
-                         : std::unexpected(object.error());
-    if (!record && !is_damage(record.error())) return std::unexpected(record.error());
-    if (!record)
-      list.damaged.push_back(record.error().what);
-    else if (record->head == s->id)
-      s->tags = std::move(record->tags);
-    return {};
-  });
+  return fetch_each(parts_.store, tagged, kHeadObjectMax, name,
+                    [&](Snapshot* s, Result<Bytes> object) -> Result<> {
+                      auto record = object
+                                        ? open_tags(*object, {s->device, s->number},
+                                                    s->tags_revision, parts_.keys, parts_.devices)
+                                        : std::unexpected(object.error());
+                      if (!record && !is_damage(record.error()))
+                        return std::unexpected(record.error());
+                      if (!record)
+                        list.damaged.push_back(record.error().what);
+                      else if (record->head == s->id)
+                        s->tags = std::move(record->tags);
+                      return {};
+                    });
 }
 
 // Takes the head's stub out of `stubs`, if it has one.
@@ -668,7 +655,7 @@ Result<std::vector<std::string>> Repository::sync_index_with(
     return stop.check();
   };
   HF_TRY(fetch_each(
-      parts_.store, counting_lists(heads, collections_),
+      parts_.store, counting_lists(heads, collections_), kListObjectMax,
       [](const Counting& counting) { return list_name(counting.list.name); }, take));
   for (const IndexedPack& pack : journal) counted.insert(pack.pack);
   std::vector<ObjectHash> stray;

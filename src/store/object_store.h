@@ -3,7 +3,11 @@
 // put is seen by every later get and list. docs/formats/repository.md, "Stores".
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/world.h"
@@ -62,6 +66,22 @@ class ObjectStore {
 // get() of each name, in their order; parallel() of them at once. All of them are in memory then.
 std::vector<Result<Bytes>> get_together(ObjectStore& store, std::span<const std::string> names,
                                         std::uint64_t size_max);
+
+// visit(item, its object) for each of `items`, in order; parallel() of them are fetched at once.
+template <class Items, class Name, class Visit>
+Result<> fetch_each(ObjectStore& store, const Items& items, std::uint64_t size_max,
+                    const Name& name, const Visit& visit) {
+  std::vector<std::string> names;
+  const std::size_t together = store.parallel();
+  for (std::size_t from = 0; from < items.size(); from += together) {
+    const auto block = std::span(items).subspan(from, std::min(together, items.size() - from));
+    names.clear();
+    for (const auto& item : block) names.push_back(name(item));
+    auto objects = get_together(store, names, size_max);
+    for (std::size_t i = 0; i < block.size(); ++i) HF_TRY(visit(block[i], std::move(objects[i])));
+  }
+  return {};
+}
 
 // list() with a budget, for a store that makes objects up without end (DOS-04): Code::corrupt once
 // there are more than `count_max`.

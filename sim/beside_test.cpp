@@ -14,17 +14,6 @@
 namespace holdfast::sim {
 namespace {
 
-void flip(MemoryStore& store, const std::string& name, std::size_t at = 100) {
-  Bytes bytes = *store.get(name, 1U << 30);
-  bytes[at] ^= std::byte{1};
-  store.overwrite(name, bytes);
-}
-
-bool is_outcome(std::string_view name) {
-  const auto parsed = parse_head_name(name);
-  return parsed && parsed->kind == HeadName::Kind::head;
-}
-
 // Hooks before calls: an error is given on and nothing is done.
 class HookStore : public ObjectStore {
  public:
@@ -66,25 +55,6 @@ class HookStore : public ObjectStore {
   ObjectStore& inner_;
 };
 
-std::vector<IndexedPack> packs(Machine& machine, ObjectStore& store) {
-  const auto client = *machine.open(store);
-  const auto heads = client->repository().heads();
-  EXPECT_TRUE(client->repository().sync_index(*heads, Stop()));
-  return client->repository().index().packs();
-}
-std::vector<std::string> data_packs(Machine& machine, ObjectStore& store) {
-  std::vector<std::string> out;
-  for (const IndexedPack& pack : packs(machine, store))
-    if (pack.type == ObjectType::data_pack) out.push_back(pack_name(pack.pack));
-  return out;
-}
-
-// Files with a chunk each: so many that the index writes a segment.
-void add_many(SimTree& tree, const std::string& called) {
-  for (int i = 0; i < 100; ++i)
-    tree["many/" + called + std::to_string(i)] = {called + std::to_string(i), 1, 1000};
-}
-
 std::string noise(std::uint64_t seed, std::size_t size) {
   SeededRandom random(seed);
   std::string out(size, '\0');
@@ -115,8 +85,23 @@ class Beside : public ::testing::Test {
     ASSERT_TRUE(back) << back.error().what;
     EXPECT_EQ(*back, tree);
   }
+  // This machine, whose first listing of packs comes after another one has pruned one away.
+  std::unique_ptr<Client> opened_beside_a_prune() {
+    const auto first = machine.backup(store);
+    machine.tree = {{"d/a", {"second", 2, 1000}}};
+    EXPECT_TRUE(machine.backup(store));
+    EXPECT_TRUE(pruner_.recover(store, *machine.paper));
+    EXPECT_TRUE(pruner_.drop(store, *first));
+    hooked_.before_list = [this, done = false](std::string_view prefix) mutable {
+      if (prefix != "packs/" || std::exchange(done, true)) return;
+      const auto report = pruner_.prune(store, {.unused_max = 0});
+      EXPECT_TRUE(report && report->packs_deleted > 0);
+    };
+    return machine.open(hooked_).value();
+  }
   MemoryStore store;
-  Machine machine{77, "m"};
+  HookStore hooked_{store};
+  Machine machine{77, "m"}, pruner_{78, "pruner"};
   std::uint64_t fresh_seed = 1000;
 };
 
@@ -672,41 +657,16 @@ TEST_F(Beside, a_name_that_is_listed_twice_does_not_make_a_record_that_nobody_ca
 
 // N: others' work beside a check and a backup.
 TEST_F(Beside, a_check_beside_a_collection_finds_no_damage) {
-  const auto first = machine.backup(store);
-  machine.tree = {{"d/a", {"second", 2, 1000}}};
-  ASSERT_TRUE(machine.backup(store));
-  Machine other(78, "other");
-  ASSERT_TRUE(other.recover(store, *machine.paper));
-  ASSERT_TRUE(other.drop(store, *first));
-  HookStore beside(store);
-  bool done = false;
-  beside.before_list = [&](std::string_view prefix) {
-    if (prefix != "packs/" || std::exchange(done, true)) return;
-    const auto report = other.prune(store, {.unused_max = 0});
-    EXPECT_TRUE(report && report->packs_deleted > 0);
-  };
-  const auto client = *machine.open(beside);
+  const auto client = opened_beside_a_prune();
   CheckProgress progress;
   const auto report = holdfast::check(client->repository(), {.read_data_percent = 0, .workers = 1},
                                       progress, Stop());
   ASSERT_TRUE(report) << report.error().what;
   EXPECT_TRUE(report->clean()) << report->damage[0].what;
 }
+
 TEST_F(Beside, a_backup_beside_a_collection_warns_of_nothing) {
-  const auto first = machine.backup(store);
-  machine.tree = {{"d/a", {"second", 2, 1000}}};
-  ASSERT_TRUE(machine.backup(store));
-  Machine other(78, "other");
-  ASSERT_TRUE(other.recover(store, *machine.paper));
-  ASSERT_TRUE(other.drop(store, *first));
-  HookStore beside(store);
-  bool done = false;
-  beside.before_list = [&](std::string_view prefix) {
-    if (prefix != "packs/" || std::exchange(done, true)) return;
-    const auto report = other.prune(store, {.unused_max = 0});
-    EXPECT_TRUE(report && report->packs_deleted > 0);
-  };
-  const auto client = *machine.open(beside);
+  const auto client = opened_beside_a_prune();
   ASSERT_TRUE(client->repository().sync_index(*client->repository().heads(), Stop()));
   std::vector<std::string> warnings;
   ASSERT_TRUE(client->repository().unreliable_packs(Stop(), warnings));

@@ -11,26 +11,6 @@
 namespace holdfast::sim {
 namespace {
 
-void flip(MemoryStore& store, const std::string& name) {
-  Bytes bytes = *store.get(name, 1U << 30);
-  bytes[100] ^= std::byte{1};
-  store.overwrite(name, bytes);
-}
-
-std::vector<IndexedPack> packs(Machine& machine, ObjectStore& store) {
-  const auto client = *machine.open(store);
-  const auto heads = client->repository().heads();
-  EXPECT_TRUE(client->repository().sync_index(*heads, Stop()));
-  return client->repository().index().packs();
-}
-
-std::vector<std::string> data_packs(Machine& machine, ObjectStore& store) {
-  std::vector<std::string> out;
-  for (const IndexedPack& pack : packs(machine, store))
-    if (pack.type == ObjectType::data_pack) out.push_back(pack_name(pack.pack));
-  return out;
-}
-
 void expect_restores(Machine& machine, ObjectStore& store, const Result<Snapshot>& snapshot,
                      const SimTree& tree) {
   ASSERT_TRUE(snapshot) << snapshot.error().what;
@@ -60,18 +40,6 @@ class PutStore : public ListingStore {
  private:
   OnPut on_put_;
 };
-
-// Files with a chunk each: so many that the index writes a segment (Machine::open) and remembers
-// the pack when the process is gone.
-void add_many(SimTree& tree, const std::string& called) {
-  for (int i = 0; i < 100; ++i)
-    tree["many/" + called + std::to_string(i)] = {called + std::to_string(i), 1, 1000};
-}
-
-bool is_outcome(std::string_view name) {
-  const auto parsed = parse_head_name(name);
-  return parsed && parsed->kind == HeadName::Kind::head;
-}
 
 class Loss : public ::testing::Test {
  protected:

@@ -160,6 +160,36 @@ Result<RepairReport> Machine::repair(ObjectStore& store, Repair what, bool apply
               Stop());
 }
 
+void add_many(SimTree& tree, const std::string& called) {
+  for (int i = 0; i < 100; ++i)
+    tree["many/" + called + std::to_string(i)] = {called + std::to_string(i), 1, 1000};
+}
+
+void flip(MemoryStore& store, const std::string& name, std::size_t at) {
+  Bytes bytes = store.get(name, 1U << 30).value();
+  bytes[at % bytes.size()] ^= std::byte{1};
+  store.overwrite(name, bytes);
+}
+
+bool is_outcome(std::string_view name) {
+  const auto parsed = parse_head_name(name);
+  return parsed && parsed->kind == HeadName::Kind::head;
+}
+
+std::vector<IndexedPack> packs(Machine& machine, ObjectStore& store) {
+  const auto client = machine.open(store).value();
+  const HeadList heads = client->repository().heads().value();
+  client->repository().sync_index(heads, Stop()).value();  // an error throws, which fails the test
+  return client->repository().index().packs();
+}
+
+std::vector<std::string> data_packs(Machine& machine, ObjectStore& store) {
+  std::vector<std::string> out;
+  for (const IndexedPack& pack : packs(machine, store))
+    if (pack.type == ObjectType::data_pack) out.push_back(pack_name(pack.pack));
+  return out;
+}
+
 std::vector<std::string> object_names(ObjectStore& store, std::string_view prefix) {
   std::vector<std::string> out;
   const auto note = [&](const ObjectInfo& info) -> Result<> {

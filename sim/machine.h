@@ -12,6 +12,7 @@
 #include "repo/backup.h"
 #include "repo/prune.h"
 #include "repo/repair.h"
+#include "store/memory_store.h"
 
 namespace holdfast::sim {
 
@@ -91,6 +92,17 @@ class Machine {
   ListLimits list_limits;
   bool accept_rollback = false;  // of the next open()
 };
+
+// Files with a chunk each: so many that the index writes a segment.
+void add_many(SimTree& tree, const std::string& called);
+// One bit of the byte `at`, as a disk does it; beyond the end it is counted from the beginning
+// again.
+void flip(MemoryStore& store, const std::string& name, std::size_t at = 100);
+// It decides a session: a head, or a word that it was given up.
+bool is_outcome(std::string_view name);
+// What the machine's index knows after a look at the store; names of the data packs among them.
+std::vector<IndexedPack> packs(Machine& machine, ObjectStore& store);
+std::vector<std::string> data_packs(Machine& machine, ObjectStore& store);
 
 // A store in front of another one, for worlds in which only listing is special.
 class ListingStore : public ObjectStore {

@@ -12,12 +12,6 @@ namespace {
 
 constexpr std::uint64_t kBig = 1U << 30;
 
-void flip(MemoryStore& store, const std::string& name, std::size_t at) {
-  Bytes bytes = store.get(name, kBig).value();
-  bytes[at % bytes.size()] ^= std::byte{1};
-  store.overwrite(name, bytes);
-}
-
 class Repair : public ::testing::Test {
  protected:
   // Three snapshots; the second and the third change something.
@@ -34,11 +28,8 @@ class Repair : public ::testing::Test {
   }
 
   std::vector<std::string> packs_of(ObjectType type) {
-    const auto client = machine.open(store).value();
-    const auto heads = client->repository().heads().value();
-    EXPECT_TRUE(client->repository().sync_index(heads, Stop()));
     std::vector<std::string> names;
-    for (const IndexedPack& pack : client->repository().index().packs())
+    for (const IndexedPack& pack : packs(machine, store))
       if (pack.type == type) names.push_back(pack_name(pack.pack));
     std::ranges::sort(names);
     return names;

@@ -433,29 +433,17 @@ int end_with(const Error& error, Output& out) {
   return code;
 }
 
-// The first word that is neither an option nor its value, when no command is called so.
-std::string unknown_command(const CLI::App& app, int argc, const char* const* argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (!word.starts_with('-')) return word;
-    const CLI::Option* const option = app.get_option_no_throw(word.substr(0, word.find('=')));
-    if (option != nullptr && option->get_items_expected_max() > 0 &&
-        word.find('=') == std::string::npos)
-      ++i;
-  }
-  return {};
-}
-
-int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json, int argc,
-              const char* const* argv) {
+int end_usage(const CLI::App& app, const CLI::ParseError& error, bool json) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
   Output out(json, false);
   const auto chosen = app.get_subcommands();
-  const std::string unknown = chosen.empty() ? unknown_command(app, argc, argv) : std::string();
-  const int code = end_with(
-      {kUsage, unknown.empty() ? std::string(error.what())
-                               : fmt::format("there is no command '{}'", escaped(unknown))},
-      out);
+  // Words that nothing took: the first is what should have been a command.
+  const auto rest = app.remaining();
+  const int code =
+      end_with({kUsage, chosen.empty() && !rest.empty() && !rest.front().starts_with('-')
+                            ? fmt::format("there is no command '{}'", escaped(rest.front()))
+                            : std::string(error.what())},
+               out);
   out.warning(fmt::format("Try 'holdfast {}--help'.",
                           chosen.empty() ? "" : chosen.front()->get_name() + " "));
   return out.flush() ? code : exit_code(Code::unavailable);
@@ -513,7 +501,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return end_usage(app, error, c.global.json || asks_for_json(argc, argv), argc, argv);
+    return end_usage(app, error, c.global.json || asks_for_json(argc, argv));
   }
   Output out(c.global.json, c.global.quiet);
   Result<int> result = fail(Code::unavailable, "");

@@ -40,7 +40,9 @@ OptionText option_text(const CLI::Option& option) {
   for (const std::string& name : option.get_lnames()) text.names.push_back("--" + name);
   // Checks of the value follow the name that we gave it.
   const std::string type = option.get_type_name();
-  const std::size_t check = type.starts_with("NAME[:HEADER]") ? type.find(':', 6) : type.find(':');
+  std::size_t check = type.find(':');
+  while (check != std::string::npos && check > 0 && type[check - 1] == '[')  // NAME[:HEADER]
+    check = type.find(':', check + 1);
   if (option.get_items_expected_max() > 0) text.value = type.substr(0, check);
   text.optional_value = !text.value.empty() && option.get_items_expected_min() == 0;
   return text;

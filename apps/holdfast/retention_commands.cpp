@@ -325,9 +325,9 @@ Result<> check_tags(const TagCommand& command) {
 }  // namespace
 
 Result<int> run_tag(const Context& context, const TagCommand& given) {
-  HF_TRY(check_tags(given));
   TagCommand command = given;
   for (auto* tags : {&command.add, &command.remove, &command.set}) *tags = split_tags(*tags);
+  HF_TRY(check_tags(command));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   HF_ASSIGN(const HeadList heads, opened->heads(context, false));
   HF_ASSIGN(const auto chosen, snapshots_to_tag(command, heads));

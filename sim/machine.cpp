@@ -119,6 +119,7 @@ Result<std::unique_ptr<Client>> Machine::open(ObjectStore& store) {
   options.index = {.table_chunks_max = 64, .tier_ratio = 3};
   options.lists = list_limits;
   options.accept_rollback = accept_rollback;
+  options.despite_alarm = despite_alarm;
   return Client::open(store, home(), {}, {random, clock}, options);
 }
 

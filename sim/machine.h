@@ -90,7 +90,7 @@ class Machine {
   SimTree tree;
   std::optional<PaperKey> paper;
   ListLimits list_limits;
-  bool accept_rollback = false;  // of the next open()
+  bool accept_rollback = false, despite_alarm = false;  // of the next open()
 };
 
 // Files with a chunk each: so many that the index writes a segment.

@@ -101,6 +101,8 @@ Result<std::string> ask_paper_key() {
   return text;
 }
 
+}  // namespace
+
 Result<ParsedPaperKey> read_paper_key(const std::string& path) {
   std::string text;
   if (path.empty()) {
@@ -119,6 +121,8 @@ Result<ParsedPaperKey> read_paper_key(const std::string& path) {
   wipe(std::as_writable_bytes(std::span(text)));
   return paper;
 }
+
+namespace {
 
 // How far the account of a home is.
 enum class AccountStage : std::uint8_t { none, begun, complete };

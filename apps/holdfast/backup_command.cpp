@@ -49,25 +49,6 @@ Result<std::string> read_file(const std::string& path, std::string_view what) {
   return text;
 }
 
-// "90", "90s", "10m", "2h"; nanoseconds.
-Result<std::int64_t> parse_duration(const std::string& text) {
-  if (text.empty()) return 0;
-  std::int64_t number = 0;
-  const char* const begin = text.data();
-  const char* const end = begin + text.size();
-  const auto [at, error] = std::from_chars(begin, end, number);
-  const std::string_view unit(at, static_cast<std::size_t>(end - at));
-  const std::int64_t seconds = unit.empty() || unit == "s" ? 1
-                               : unit == "m"               ? 60
-                               : unit == "h"               ? 3600
-                                                           : 0;
-  constexpr std::int64_t days_max_in_seconds = 31LL * 24 * 3600;
-  if (error != std::errc{} || seconds == 0 || number < 0 || number > days_max_in_seconds / seconds)
-    return usage(fmt::format(
-        "--wait '{}': expected a duration such as 30s, 10m or 2h, at most 31 days", escaped(text)));
-  return number * seconds * 1000000000;
-}
-
 Result<Compression> parse_compression(const std::string& text) {
   if (text == "fast") return Compression::fast;
   if (text == "balanced") return Compression::balanced;
@@ -454,7 +435,11 @@ Result<int> run_backup(const Context& context, const BackupCommand& command) {
   }
   HF_ASSIGN(const BackupOptions options, backup_options(command, paths));
   HF_ASSIGN(const PatternList excluded, patterns(command));
-  HF_ASSIGN(const std::int64_t wait_ns, parse_duration(command.wait));
+  constexpr std::uint64_t wait_max_days = 31;
+  HF_ASSIGN(const std::uint64_t wait_s,
+            command.wait.empty() ? Result<std::uint64_t>(0)
+                                 : duration_seconds("--wait", command.wait, wait_max_days));
+  const auto wait_ns = static_cast<std::int64_t>(wait_s) * 1'000'000'000;
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
   for (const std::string& path : paths)
     if (would_read(path, opened->place(), command, excluded))

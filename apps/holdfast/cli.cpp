@@ -32,6 +32,7 @@ struct Commands {
   PruneCommand prune;
   RepairCommand repair;
   TagCommand tag;
+  RetentionLockCommand lock;
   HomePassphraseCommand home;
   std::string shell;
 };
@@ -67,6 +68,8 @@ std::string_view reason(Code code) {
       return "invalid";
     case Code::full:
       return "full";
+    case Code::locked:
+      return "locked";
     case Code::interrupted:
       return "interrupted";
     case Code::alarm:
@@ -205,9 +208,17 @@ void add_latest(CLI::App& sub, SnapshotFilter& filter) {
   sub.add_option("--path", filter.path, "With latest: the latest of this path")->type_name("PATH");
 }
 
+// Of commands that only read.
+void add_despite_alarm(CLI::App& sub, Commands& c) {
+  sub.add_flag("--despite-alarm", c.global.despite_alarm,
+               "Read what can be read although the store contradicts itself or this home: each "
+               "alarm is shown and passed over");
+}
+
 void add_query_commands(CLI::App& app, Commands& c) {
   CLI::App& snapshots =
       command(app, "snapshots", "List snapshots", "  holdfast snapshots --host laptop --tag daily");
+  add_despite_alarm(snapshots, c);
   snapshots.add_option("-H,--host", c.snapshots.host, "Only of this host")->type_name("NAME");
   snapshots.add_option("--path", c.snapshots.path, "Only of this path")->type_name("PATH");
   snapshots.add_option("--tag", c.snapshots.tags, "Only with these tags")->type_name("TAG[,TAG]");
@@ -220,15 +231,18 @@ void add_query_commands(CLI::App& app, Commands& c) {
   ls.add_flag("-R,--recursive", c.ls.recursive,
               "All below the folder; without :PATH it is all in any case");
   add_latest(ls, c.ls.latest);
+  add_despite_alarm(ls, c);
   CLI::App& find =
       command(app, "find", "Find files in all snapshots",
               "  holdfast find '*.pdf'\n  holdfast find --snapshot latest '/home/*/.ssh/*'");
   find.add_option("PATTERN", c.find.pattern, "Shell pattern of a name, or with a / of a whole path")
       ->required();
   find.add_option("-s,--snapshot", c.find.snapshot, "Only in this snapshot")->type_name("SNAP");
+  add_despite_alarm(find, c);
   find.add_flag("-l,--long", c.find.long_format, "Modes, owners, sizes, times");
   find.add_flag("-i,--ignore-case", c.find.ignore_case, "Without regard to case");
   CLI::App& diff = command(app, "diff", "Compare two snapshots", "  holdfast diff 3f2a91 latest");
+  add_despite_alarm(diff, c);
   diff.add_option("BEFORE", c.diff.before, "Snapshot")->required();
   diff.add_option("AFTER", c.diff.after, "Snapshot")->required();
   command(app, "stats", "Sizes of the repository", "  holdfast stats");
@@ -249,6 +263,7 @@ void add_data_commands(CLI::App& app, Commands& c) {
       ->required()
       ->type_name("DIR");
   add_latest(restore, c.restore.latest);
+  add_despite_alarm(restore, c);
   restore.add_option("-i,--include", c.restore.includes, "Only what matches (repeat for more)")
       ->type_name("PATTERN");
   restore
@@ -270,6 +285,7 @@ void add_data_commands(CLI::App& app, Commands& c) {
       "  holdfast dump latest:/etc/fstab\n  holdfast dump latest:/home/me | tar -x -C /tmp/back");
   dump.add_option("SNAP:PATH", c.dump.source, "What to write")->required();
   add_latest(dump, c.dump.latest);
+  add_despite_alarm(dump, c);
   CLI::App& check =
       command(app, "check", "Verify the repository",
               "  holdfast check\n  holdfast check --read-data\n  holdfast check --read-data=5");
@@ -346,6 +362,26 @@ void add_retention_commands(CLI::App& app, Commands& c) {
   add_prune_options(prune, c.prune);
 }
 
+void add_lock_command(CLI::App& app, Commands& c) {
+  CLI::App& lock =
+      command(app, "retention-lock",
+              "Show or set for how long nobody can delete what was stored, whatever keys he has",
+              "  holdfast retention-lock show\n  holdfast retention-lock set 30d\n"
+              "  holdfast retention-lock set 7d --paper-key-file paper-key.txt     (shorter)");
+  lock.add_option("ACTION", c.lock.action, "show or set")
+      ->required()
+      ->check(CLI::IsMember({"show", "set"}));
+  lock.add_option("DURATION", c.lock.duration,
+                  "For how long (12h, 30d, 6w, 1y; 0 lifts it for what is stored from now on)");
+  lock.add_option("--paper-key-file", c.lock.paper_key_file,
+                  "File with the words of the paper key, to make it shorter")
+      ->type_name("FILE");
+  lock.add_option("--first-repo", c.lock.first_repository,
+                  "The account's first repository, where this is another one")
+      ->type_name("R");
+  lock.add_flag("--dry-run", c.lock.dry_run, "Show what would change");
+}
+
 void add_tag_command(CLI::App& app, Commands& c) {
   CLI::App& tag = command(app, "tag", "Change the tags of snapshots",
                           "  holdfast tag --add before-upgrade latest\n"
@@ -402,6 +438,7 @@ Result<int> run(const CLI::App& app, const Commands& c, const Context& context) 
   if (name == "tag") return run_tag(context, c.tag);
   if (name == "repair") return run_repair(context, c.repair);
   if (name == "recover-snapshots") return run_recover_snapshots(context, c.repair);
+  if (name == "retention-lock") return run_retention_lock(context, c.lock);
   if (name == "home") return run_home_passphrase(context, c.home);
   if (name == "completion") return print_completion(app, c.shell, context.out);
   return print_man_page(app, context.out);
@@ -494,6 +531,7 @@ int run_command_line(int argc, const char* const* argv, ProgramWorld world) {
   add_query_commands(app, c);
   add_data_commands(app, c);
   add_retention_commands(app, c);
+  add_lock_command(app, c);
   add_tag_command(app, c);
   add_repair_commands(app, c);
   add_generators(app, c);

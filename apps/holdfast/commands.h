@@ -19,6 +19,7 @@ struct GlobalOptions {
   // Of a bucket: bytes a second (0: no limit), requests at once.
   std::uint64_t limit_upload = 0, limit_download = 0;
   unsigned connections = 8;
+  bool despite_alarm = false;
 };
 
 // What main() built, for every command.
@@ -72,6 +73,11 @@ Result<std::string> named_path(const std::string& path);
 // kUsage when there is none.
 Result<std::string> repository_place(const Context& context, const HomePaths& paths);
 [[nodiscard]] bool is_bucket(const std::string& place);
+// The words of a paper key, from a file or, without one, typed on the terminal.
+Result<ParsedPaperKey> read_paper_key(const std::string& path);
+// "90", "90s", "10m", "2h", "30d", "6w", "1y"; of `option`, for messages.
+Result<std::uint64_t> duration_seconds(std::string_view option, const std::string& text,
+                                       std::uint64_t days_max);
 
 // SNAP or SNAP:PATH.
 struct SnapshotRef {
@@ -155,6 +161,10 @@ struct RepairCommand {
   std::string what;
   bool apply = false, accept_rollback = false;
 };
+struct RetentionLockCommand {
+  std::string action, duration, paper_key_file, first_repository;
+  bool dry_run = false;
+};
 struct HomePassphraseCommand {
   std::string what, action, new_file;
 };
@@ -185,6 +195,7 @@ Result<int> run_prune(const Context& context, const PruneCommand& command);
 Result<int> run_tag(const Context& context, const TagCommand& command);
 Result<int> run_repair(const Context& context, const RepairCommand& command);
 Result<int> run_recover_snapshots(const Context& context, const RepairCommand& command);
+Result<int> run_retention_lock(const Context& context, const RetentionLockCommand& command);
 Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command);
 
 }  // namespace holdfast

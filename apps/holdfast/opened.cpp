@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 
@@ -93,11 +94,32 @@ Result<std::string> repository_place(const Context& context, const HomePaths& pa
   return named_path(path);
 }
 
+Result<std::uint64_t> duration_seconds(std::string_view option, const std::string& text,
+                                       std::uint64_t days_max) {
+  constexpr std::uint64_t minute = 60, hour = 60 * minute, day = 24 * hour;
+  constexpr std::pair<std::string_view, std::uint64_t> units[] = {
+      {"", 1}, {"s", 1}, {"m", minute}, {"h", hour}, {"d", day}, {"w", 7 * day}, {"y", 365 * day},
+  };
+  std::uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, number);
+  const std::string_view said(at, static_cast<std::size_t>(end - at));
+  for (const auto& [unit, seconds] : units)
+    if (error == std::errc{} && said == unit && number <= days_max * day / seconds)
+      return number * seconds;
+  return usage(
+      fmt::format("{} '{}': expected a duration such as 30s, 10m, 2h, 30d or 1y, at most "
+                  "{} days",
+                  option, escaped(text), days_max));
+}
+
 OpenRepository::OpenRepository() = default;
 OpenRepository::~OpenRepository() = default;
 
 Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& context,
-                                                             const ClientOptions& options) {
+                                                             const ClientOptions& given) {
+  ClientOptions options = given;
+  options.despite_alarm |= context.options.despite_alarm;
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
   HF_ASSIGN(const std::string place, repository_place(context, paths));
   std::unique_ptr<OpenRepository> opened(new OpenRepository);
@@ -109,6 +131,13 @@ Result<std::unique_ptr<OpenRepository>> OpenRepository::open(const Context& cont
                              {context.random, context.clock}, options);
   if (!client) return wrap(std::move(client).error(), escaped(place));
   opened->client_ = std::move(*client);
+  const Client& opening = *opened->client_;
+  if (opening.chain().retention_lock(opening.keys().place.repository) > 0 &&
+      !opening.store_lock().enforced)
+    context.out.warning(fmt::format(
+        "warning: the account set a retention lock for this repository, and its store does not "
+        "enforce one: {}",
+        opening.store_lock().why_not));
   return opened;
 }
 
@@ -140,6 +169,11 @@ Result<const Snapshot*> latest(const HeadList& heads, const SnapshotFilter& give
   HF_ASSIGN(const SnapshotFilter filter, stored_filter(given));
   for (auto s = heads.snapshots.rbegin(); s != heads.snapshots.rend(); ++s)
     if (selected(*s, filter)) return &*s;
+  if (!heads.held.empty())
+    return fail(Code::not_found,
+                fmt::format("no such snapshot that counts, but {} that were forgotten are kept by "
+                            "the retention lock; name one by its id ('holdfast snapshots')",
+                            heads.held.size()));
   return fail(Code::not_found,
               fmt::format("no snapshot{}{}; 'holdfast snapshots' lists them",
                           filter.host.empty() ? "" : " of host " + escaped(filter.host),
@@ -157,17 +191,20 @@ Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text,
         "snapshot '{}': expected 'latest', or an id or its first digits; a folder in it follows "
         "after a colon, as in latest:/home",
         escaped(text)));
-  if (heads.snapshots.empty()) return fail(Code::not_found, "the repository has no snapshots");
+  if (heads.snapshots.empty() && heads.held.empty())
+    return fail(Code::not_found, "the repository has no snapshots");
   if (is_latest) return latest(heads, filter);
   const Snapshot* found = nullptr;
-  for (const Snapshot& s : heads.snapshots) {
-    if (!s.id.hex().starts_with(text)) continue;
-    if (found != nullptr)
-      return usage(
-          fmt::format("snapshot '{}': more than one begins so: {} and {}; give more digits", text,
-                      found->id.brief(), s.id.brief()));
-    found = &s;
-  }
+  for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
+    for (const Snapshot& s : *snapshots) {
+      if (!s.id.hex().starts_with(text)) continue;
+      if (snapshots == &heads.dropped && !heads.held.contains({s.device, s.number})) continue;
+      if (found != nullptr)
+        return usage(
+            fmt::format("snapshot '{}': more than one begins so: {} and {}; give more digits", text,
+                        found->id.brief(), s.id.brief()));
+      found = &s;
+    }
   if (found == nullptr)
     return fail(Code::not_found,
                 fmt::format("snapshot '{}': there is none; 'holdfast snapshots' lists them", text));

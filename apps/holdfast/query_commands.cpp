@@ -191,6 +191,27 @@ Result<SnapshotFilter> stored_filter(SnapshotFilter filter) {
   return filter;
 }
 
+namespace {
+
+// Forgotten ones, by whoever has the keys of a device; they can be restored as long as the lock
+// holds them.
+void show_held(Output& out, const HeadList& heads, const SnapshotFilter& filter) {
+  if (heads.held.empty()) return;
+  const auto label = host_labels(heads);
+  out.line("Forgotten, and kept by the retention lock until:");
+  for (const Snapshot& s : heads.dropped) {
+    const auto held = heads.held.find({s.device, s.number});
+    if (held == heads.held.end() || !selected(s, filter)) continue;
+    json object = snapshot_object(s);
+    object["held_until"] = utc_time(held->second);
+    out.object(object);
+    out.line(fmt::format("{:<14}{:<28}{:<16}{:<28}  {}", s.id.brief(), local_time(s.ended),
+                         label(s), local_time(held->second), joined(s.paths)));
+  }
+}
+
+}  // namespace
+
 Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
   HF_ASSIGN(const SnapshotFilter filter, stored_filter(given));
   HF_ASSIGN(const auto opened, OpenRepository::open(context));
@@ -210,9 +231,11 @@ Result<int> run_snapshots(const Context& context, const SnapshotFilter& given) {
                          joined(s.paths)));
   }
   out.line(fmt::format("{} snapshots", shown));
+  show_held(out, heads, filter);
   out.object({{"message_type", "summary"},
               {"command", "snapshots"},
               {"snapshots", shown},
+              {"held", heads.held.size()},
               {"damaged", heads.damaged.size()}});
   return heads.damaged.empty() && opened->client().damaged().empty() ? 0 : 4;
 }

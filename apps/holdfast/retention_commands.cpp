@@ -8,9 +8,11 @@
 #include <set>
 
 #include "commands.h"
+#include "opened_store.h"
 #include "progress.h"
 #include "repo/prune.h"
 #include "repo/retention.h"
+#include "repo/retention_lock.h"
 #include "usage.h"
 
 namespace holdfast {
@@ -67,6 +69,13 @@ void report_prune(const Context& context, const PruneReport& r, bool dry_run,
                     "check --read-data'",
                     pack));
   report_waiting(context, r);
+  if (r.held_until.ns > 0)
+    out.message(
+        fmt::format("The retention lock keeps what was condemned until {}; a prune after "
+                    "that removes it",
+                    local_time(r.held_until)));
+  if (r.locked > 0)
+    out.message(fmt::format("{} objects are locked still; a later prune removes them", r.locked));
   if (!dry_run)
     out.message(fmt::format("Removed {} packs, {}, in {}{}", r.packs_deleted,
                             human_bytes(r.bytes_freed), human_duration(elapsed_ns),
@@ -93,6 +102,8 @@ void report_prune(const Context& context, const PruneReport& r, bool dry_run,
               {"collections_ended", r.finished},
               {"sessions_given_up", r.sessions_given_up},
               {"waiting", r.waiting.size()},
+              {"held_until", r.held_until.ns > 0 ? json(utc_time(r.held_until)) : json()},
+              {"locked", r.locked},
               {"left", r.left.size()},
               {"seconds", static_cast<double>(elapsed_ns) / 1e9}});
 }
@@ -354,6 +365,117 @@ Result<int> run_tag(const Context& context, const TagCommand& given) {
               {"dry_run", command.dry_run},
               {"changed", changed}});
   return 0;
+}
+
+namespace {
+
+std::string lock_text(std::uint64_t seconds) {
+  constexpr std::uint64_t hour = 3600, day = 24 * hour;
+  if (seconds == 0) return "none";
+  if (seconds % day == 0) return fmt::format("{} days", seconds / day);
+  if (seconds % hour == 0) return fmt::format("{} hours", seconds / hour);
+  return fmt::format("{} seconds", seconds);
+}
+
+Result<int> show_lock(const Context& context, OpenRepository& opened) {
+  HF_ASSIGN(const HeadList heads, opened.heads(context, false));
+  const Client& client = opened.client();
+  Repository& repository = opened.repository();
+  const std::uint64_t seconds = client.chain().retention_lock(client.keys().place.repository);
+  const bool enforced = client.store_lock().enforced;
+  const auto period_ns = repository.parts().lock.period_ns;
+  std::vector<Time> held;  // collections
+  for (std::uint64_t n = 1; n <= repository.collections().newest(); ++n)
+    if (const Time put = repository.collections().put(n); repository.parts().lock.holds(put))
+      held.push_back({put.ns + period_ns});
+  Output& out = context.out;
+  out.line(fmt::format("Retention lock  {}", lock_text(seconds)));
+  out.line(fmt::format("Store           {}",
+                       enforced ? "enforces it: what is locked can be deleted by nobody"
+                                : "cannot enforce one: " + client.store_lock().why_not));
+  if (period_ns > 0) {
+    out.line(
+        fmt::format("Forgotten       {} snapshots are kept still; 'holdfast snapshots' lists them",
+                    heads.held.size()));
+    out.line(fmt::format("Condemned       {} collections wait{}", held.size(),
+                         held.empty() ? "" : ", the first until " + local_time(held.front())));
+  }
+  out.object({{"message_type", "summary"},
+              {"command", "retention-lock"},
+              {"seconds", seconds},
+              {"enforced", enforced},
+              {"why_not", client.store_lock().why_not},
+              {"snapshots_held", heads.held.size()},
+              {"collections_held", held.size()}});
+  return heads.damaged.empty() ? 0 : 4;
+}
+
+Result<> append_lock(const Context& context, OpenRepository& opened,
+                     const RetentionLockCommand& command, std::uint64_t seconds) {
+  std::optional<ParsedPaperKey> paper;
+  if (!command.paper_key_file.empty()) {
+    HF_ASSIGN(paper, read_paper_key(command.paper_key_file));
+  }
+  std::unique_ptr<OpenedStore> other;
+  if (!command.first_repository.empty()) {
+    HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+    std::string place = command.first_repository;
+    if (!is_bucket(place)) {
+      HF_ASSIGN(place, named_path(place));
+    }
+    HF_ASSIGN(other, OpenedStore::open(context, place, paths));
+    HF_TRY(other->store().lock());
+  }
+  return set_retention_lock(other ? other->store() : opened.store().store(), opened.home(),
+                            opened.client(), seconds, paper ? &paper->key : nullptr);
+}
+
+Result<int> set_lock(const Context& context, std::unique_ptr<OpenRepository> opened,
+                     const RetentionLockCommand& command) {
+  constexpr std::uint64_t day = 24UL * 3600;
+  HF_ASSIGN(const std::uint64_t seconds,
+            duration_seconds("retention-lock set", command.duration, kRetentionLockMax / day));
+  const Client& client = opened->client();
+  const std::uint64_t before = client.chain().retention_lock(client.keys().place.repository);
+  if (!client.store_lock().enforced || seconds != before) {
+    if (command.dry_run && client.store_lock().enforced) {
+      context.out.message(fmt::format("Would change the retention lock from {} to {}",
+                                      lock_text(before), lock_text(seconds)));
+      return 0;
+    }
+    HF_TRY(append_lock(context, *opened, command, seconds));
+    opened.reset();  // the home is opened anew, with the new entry
+    HF_ASSIGN(opened, OpenRepository::open(context));
+  }
+  HF_ASSIGN(const HeadList heads, opened->heads(context, false));
+  HF_TRY(opened->repository().check_home(heads));
+  HF_ASSIGN(const LockReport report, extend_locks(opened->repository(), context.stop));
+  Output& out = context.out;
+  out.message(seconds == 0
+                  ? std::string("There is no retention lock from now on. What was locked stays "
+                                "locked until its time is over: nobody can change that.")
+                  : fmt::format("The retention lock is {}. Of {} objects {} are locked until {}; "
+                                "nobody can take that back, you included.",
+                                lock_text(seconds), report.objects, report.extended,
+                                local_time(report.until)));
+  out.object({{"message_type", "summary"},
+              {"command", "retention-lock"},
+              {"seconds", seconds},
+              {"enforced", true},
+              {"objects", report.objects},
+              {"locked", report.extended}});
+  return 0;
+}
+
+}  // namespace
+
+Result<int> run_retention_lock(const Context& context, const RetentionLockCommand& command) {
+  const bool set = command.action == "set";
+  if (set == command.duration.empty())
+    return usage(set ? "retention-lock set: expected for how long, as in 'retention-lock set 30d'"
+                     : "retention-lock show: takes no duration; 'set' does");
+  HF_ASSIGN(auto opened, OpenRepository::open(context));
+  return set ? set_lock(context, std::move(opened), command) : show_lock(context, *opened);
 }
 
 }  // namespace holdfast

@@ -278,4 +278,23 @@ Result<Recovered> recover_device(const Chain& chain, const PaperKey& paper, Rand
   return out;
 }
 
+Result<Bytes> retention_lock_entry(const Chain& chain, const DeviceKeys& device,
+                                   const PaperKey* paper, const RepositoryId& repository,
+                                   std::uint64_t seconds) {
+  if (paper == nullptr && seconds < chain.retention_lock(repository))
+    return fail(Code::denied,
+                "a lock that gets shorter protects all devices less: that takes the paper key "
+                "(--paper-key-file)");
+  const EntryPlace place = next_place(chain);
+  Bytes entry =
+      paper == nullptr
+          ? make_set_retention_lock(place, device.id, repository, seconds, {}, device.signer())
+          : make_set_retention_lock(place, paper_id(*paper), repository, seconds, {},
+                                    DeviceSigner(paper->sign_seed().span()));
+  // What others would refuse is not handed out.
+  auto verified = extend_chain(chain, std::span(&entry, 1));
+  if (verified) return entry;
+  return fail(Code::denied, verified.error().what);
+}
+
 }  // namespace holdfast

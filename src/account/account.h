@@ -47,4 +47,10 @@ struct Recovered {
 Result<Recovered> recover_device(const Chain& chain, const PaperKey& paper, Random& random,
                                  const std::string& device_name);
 
+// The chain's next entry: for how long that repository's store keeps what is condemned. By the
+// device, or by the paper key, which alone may make it shorter. Code::denied: it may not.
+Result<Bytes> retention_lock_entry(const Chain& chain, const DeviceKeys& device,
+                                   const PaperKey* paper, const RepositoryId& repository,
+                                   std::uint64_t seconds);
+
 }  // namespace holdfast

@@ -19,6 +19,7 @@ enum class Code {
   unavailable,  // a store or source did not answer; trying again may help
   invalid,      // the caller's input is not of the required form; exit code 2 where a user gave it
   full,         // no space left
+  locked,       // the store keeps it, whoever asks, until a time that is not over (retention lock)
   interrupted,  // the user asked to stop
   alarm,        // protection alarm (rollback, fork, ghost device); exit code 10
 };

@@ -24,6 +24,11 @@ const ChainDevice* Chain::device(const DeviceId& id) const {
   return found == devices_.end() ? nullptr : &*found;
 }
 
+std::uint64_t Chain::retention_lock(const RepositoryId& repository) const {
+  const auto found = retention_locks_.find(repository);
+  return found == retention_locks_.end() ? 0 : found->second;
+}
+
 namespace {
 
 Result<> expect_hash(const Chain& chain, std::uint64_t position, const EntryHash& known) {

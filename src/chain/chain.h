@@ -103,6 +103,8 @@ class Chain {
   [[nodiscard]] const ChainPaperKey& paper() const { return paper_; }
   [[nodiscard]] const std::vector<ChainEpoch>& epochs() const { return epochs_; }
   [[nodiscard]] const ChainEpoch& newest_epoch() const { return epochs_.back(); }
+  // Seconds for which that repository's store keeps what is condemned; 0: no lock.
+  [[nodiscard]] std::uint64_t retention_lock(const RepositoryId& repository) const;
 
  private:
   friend class ChainVerifier;
@@ -114,12 +116,15 @@ class Chain {
   std::vector<ChainDevice> devices_;
   ChainPaperKey paper_;
   std::vector<ChainEpoch> epochs_;
+  std::map<RepositoryId, std::uint64_t> retention_locks_;
 };
 
 inline constexpr std::size_t kChainEntryMax = 256U << 10;  // bytes of one entry
 inline constexpr std::size_t kChainLengthMax = 1U << 16;   // entries
 inline constexpr std::size_t kChainDevicesMax = 256;
 inline constexpr std::size_t kDeviceNameMax = 255;
+// Ten years: nobody can take a lock back.
+inline constexpr std::uint64_t kRetentionLockMax = std::uint64_t{3653} * 24 * 3600;  // seconds
 
 // entries[n] is the object chain/<n>. Every rule is checked again, from genesis. Each error names
 // the entry: Code::corrupt: not an entry, a gap, a duplicate, another account's; Code::alarm:
@@ -189,5 +194,9 @@ struct SecondVoter {
 };
 Bytes make_confirm_device(const EntryPlace& place, const DeviceId& author, const DeviceId& device,
                           const std::optional<SecondVoter>& second, const Signer& author_key);
+// `second`: for two voting devices that make it shorter.
+Bytes make_set_retention_lock(const EntryPlace& place, const DeviceId& author,
+                              const RepositoryId& repository, std::uint64_t seconds,
+                              const std::optional<SecondVoter>& second, const Signer& author_key);
 
 }  // namespace holdfast

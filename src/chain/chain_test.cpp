@@ -135,6 +135,41 @@ TEST_F(ChainTest, two_voting_devices_confirm_and_one_does_not) {
                  Code::alarm, "did not sign");
 }
 
+TEST_F(ChainTest, one_device_makes_the_retention_lock_longer_and_not_shorter) {
+  RepositoryId here, there;
+  here.bytes[0] = std::byte{1};
+  there.bytes[0] = std::byte{2};
+  const auto set = [&](const Party& author, std::uint64_t seconds,
+                       const std::optional<SecondVoter>& second = {}) {
+    return make_set_retention_lock(next(), author.id, here, seconds, second, author.signer);
+  };
+  append(add(next(), first_, second_));
+  expect_refused(with(set(second_, 100)), Code::alarm, "never confirmed");
+  expect_refused(with(set(ghost_, 100)), Code::alarm, "no key of this account");
+  append(set(first_, 100));
+  EXPECT_EQ(chain().retention_lock(here), 100U);
+  EXPECT_EQ(chain().retention_lock(there), 0U);
+  append(set(first_, 200));
+  for (const std::uint64_t shorter : {199U, 0U})
+    expect_refused(with(set(first_, shorter)), Code::alarm, "one device alone");
+  append(confirm(next(), paper_, second_));
+  expect_refused(with(set(first_, 150, SecondVoter{third_.id, &third_.signer})), Code::alarm,
+                 "not another voting device");
+  expect_refused(with(set(first_, 150, SecondVoter{second_.id, &third_.signer})), Code::alarm,
+                 "did not sign");
+  expect_refused(with(set(first_, 300, SecondVoter{second_.id, &second_.signer})), Code::alarm,
+                 "its author alone");
+  append(set(first_, 150, SecondVoter{second_.id, &second_.signer}));
+  EXPECT_EQ(chain().retention_lock(here), 150U);
+  append(set(paper_, 0));
+  EXPECT_EQ(chain().retention_lock(here), 0U);
+  append(set(second_, kRetentionLockMax));
+  expect_refused(with(set(paper_, kRetentionLockMax + 1)), Code::corrupt, "at most");
+  expect_refused(
+      with(make_set_retention_lock(next(), first_.id, here, kRetentionLockMax, {}, second_.signer)),
+      Code::alarm, "its author alone");
+}
+
 TEST_F(ChainTest, a_thief_who_adds_a_device_is_not_two) {
   append(add(next(), first_, second_));
   expect_refused(with(add(next(), second_, third_)), Code::alarm, "never confirmed");

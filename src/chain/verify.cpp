@@ -43,7 +43,10 @@ VersionAndType peek(ByteSpan body) {
   return out;
 }
 
-bool known_type(std::uint64_t type) { return type >= 1 && type <= 3; }
+bool known_type(std::uint64_t type) {
+  return (type >= 1 && type <= 3) ||
+         type == static_cast<std::uint64_t>(ChainEntryType::set_retention_lock);
+}
 
 std::string describe(std::uint64_t type) {
   if (type <= static_cast<std::uint64_t>(ChainEntryType::resolve) && type > 0)
@@ -190,7 +193,10 @@ class ChainVerifier {
   Result<> read_genesis_keys(const Candidate& c, const wire::Genesis& in);
   Result<> add_device(const Candidate& c);
   Result<> confirm_device(const Candidate& c);
-  Result<> confirm_signatures(const Candidate& c, const ChainDevice& device) const;
+  // The paper key alone, or two voting devices.
+  [[nodiscard]] Result<> check_two(const Candidate& c, const std::string& does,
+                                   const std::string& second) const;
+  Result<> set_retention_lock(const Candidate& c);
 
   Chain chain_;
 };
@@ -324,15 +330,13 @@ Result<> ChainVerifier::add_device(const Candidate& c) {
   return {};
 }
 
-Result<> ChainVerifier::confirm_signatures(const Candidate& c, const ChainDevice& device) const {
-  const std::string does = fmt::format("confirms the device \"{}\" with fingerprint {}",
-                                       escaped(device.name), fingerprint(device.sign, device.open));
+Result<> ChainVerifier::check_two(const Candidate& c, const std::string& does,
+                                  const std::string& named) const {
   HF_ASSIGN(const SignPublicKey author, authority(c, does));
   const auto refuse = [&](std::string_view why) {
     return c.bad(Code::alarm, fmt::format("{}, but {}", does, why));
   };
   if (!c.signed_by(0, author)) return refuse("its author did not sign it");
-  const std::string& named = c.body.confirm_device().second();
   if (c.author == chain_.paper_.id) {
     if (!named.empty() || c.signatures.size() != 1)
       return refuse("has more signers than its author");
@@ -360,8 +364,35 @@ Result<> ChainVerifier::confirm_device(const Candidate& c) {
   if (found->voting || found->suspended)
     return c.bad(Code::corrupt,
                  fmt::format("confirms {}, which votes already or is suspended", id.hex()));
-  HF_TRY(confirm_signatures(c, *found));
+  HF_TRY(check_two(c,
+                   fmt::format("confirms the device \"{}\" with fingerprint {}",
+                               escaped(found->name), fingerprint(found->sign, found->open)),
+                   c.body.confirm_device().second()));
   found->voting = true;
+  return {};
+}
+
+// Whoever votes can make it longer; what makes it shorter weakens everybody's protection.
+Result<> ChainVerifier::set_retention_lock(const Candidate& c) {
+  if (!c.body.has_set_retention_lock()) return c.bad(Code::corrupt, "sets no retention lock");
+  const wire::SetRetentionLock& in = c.body.set_retention_lock();
+  HF_ASSIGN(const RepositoryId repository,
+            wire::id_field<RepositoryId>(in.repository(), c.name + ": repository"));
+  if (in.seconds() > kRetentionLockMax)
+    return c.bad(Code::corrupt,
+                 fmt::format("a retention lock has at most {} seconds", kRetentionLockMax));
+  const std::uint64_t before = chain_.retention_lock(repository);
+  const std::string does =
+      fmt::format("changes the retention lock of repository {} from {} to {} s", repository.hex(),
+                  before, in.seconds());
+  if (in.seconds() < before) {
+    HF_TRY(check_two(c, does, in.second()));
+  } else {
+    HF_ASSIGN(const SignPublicKey author, authority(c, does));
+    if (!in.second().empty() || c.signatures.size() != 1 || !c.signed_by(0, author))
+      return c.bad(Code::alarm, fmt::format("{}, but its author alone did not sign it", does));
+  }
+  chain_.retention_locks_[repository] = in.seconds();
   return {};
 }
 
@@ -382,8 +413,11 @@ Result<> ChainVerifier::add(ByteSpan raw) {
     case ChainEntryType::add_device:
       HF_TRY(add_device(c));
       break;
-    default:
+    case ChainEntryType::confirm_device:
       HF_TRY(confirm_device(c));
+      break;
+    default:
+      HF_TRY(set_retention_lock(c));
   }
   chain_.hashes_.push_back(hash_of(c.entry));
   return {};
@@ -497,6 +531,18 @@ Bytes make_confirm_device(const EntryPlace& place, const DeviceId& author, const
   body.mutable_confirm_device()->set_device(wire::to_field(device.span()));
   if (!second) return finish(body, {&author_key});
   body.mutable_confirm_device()->set_second(wire::to_field(second->id.span()));
+  return finish(body, {&author_key, second->key});
+}
+
+Bytes make_set_retention_lock(const EntryPlace& place, const DeviceId& author,
+                              const RepositoryId& repository, std::uint64_t seconds,
+                              const std::optional<SecondVoter>& second, const Signer& author_key) {
+  wire::EntryBody body = new_body(place, ChainEntryType::set_retention_lock, author);
+  wire::SetRetentionLock& out = *body.mutable_set_retention_lock();
+  out.set_repository(wire::to_field(repository.span()));
+  out.set_seconds(seconds);
+  if (!second) return finish(body, {&author_key});
+  out.set_second(wire::to_field(second->id.span()));
   return finish(body, {&author_key, second->key});
 }
 

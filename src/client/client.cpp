@@ -177,7 +177,7 @@ Result<> write_seen(LocalFolder& state, const Chain& chain) {
 // gets what it lacks.
 Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
                          const AccountId& account, std::vector<std::string>& damaged,
-                         bool accept_rollback) {
+                         const ClientOptions& options) {
   auto read = read_chain(store);
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
   auto verified = read ? verify_chain(*read) : Result<Chain>(std::unexpected(read.error()));
@@ -197,7 +197,13 @@ Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
   Chain chain = std::move(*verified);
   if (chain.account() != account)
     return fail(Code::denied, "the repository's chain is of another account");
-  if (!accept_rollback) HF_TRY(check_seen(state, chain));
+  if (options.despite_alarm && !ours.empty()) {
+    HF_ASSIGN(Chain mine, verify_chain(ours));
+    for (const Result<>& holds : {check_seen(state, chain), check_no_fork(mine, chain)})
+      if (!holds) damaged.push_back("ALARM, passed over: " + holds.error().what);
+    return check_no_fork(mine, chain) && chain.position() > mine.position() ? chain : mine;
+  }
+  if (!options.accept_rollback) HF_TRY(check_seen(state, chain));
   if (!ours.empty()) {
     HF_ASSIGN(const Chain mine, verify_chain(ours));
     HF_TRY(check_no_fork(mine, chain));
@@ -336,7 +342,7 @@ Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys
   SubFolder state(home.state, there.place.repository.hex());
   std::vector<std::string> damaged;
   HF_ASSIGN([[maybe_unused]] const Chain chain,
-            sync_chain(store, home, state, device.account, damaged, false));
+            sync_chain(store, home, state, device.account, damaged, {}));
   return InitReport{device.account, there.place.repository, device.id, false, true};
 }
 
@@ -354,6 +360,7 @@ Result<bool> home_has_account(Home home) {
 
 Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassphrase& ask,
                                    const InitOptions& options, World world) {
+  HF_TRY(store.lock());
   HF_ASSIGN(const bool has_account, home_has_account(home));
   auto there = read_description(store);
   if (!there && there.error().code != Code::not_found)
@@ -394,6 +401,7 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
     return fail(Code::conflict,
                 fmt::format("{} has an account already; recover into a new home: --home DIR",
                             home.keys.where()));
+  HF_TRY(store.lock());
   HF_ASSIGN(const Description description, read_description(store));
   if (paper.account && *paper.account != description.place.account)
     return fail(Code::denied,
@@ -448,6 +456,7 @@ DeviceKeyLookup Client::device_lookup() const {
 Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                              const AskPassphrase& ask, World world,
                                              const ClientOptions& options) {
+  HF_ASSIGN(StoreLock store_lock, store.lock());
   HF_ASSIGN(const Description description, read_description(store));
   HF_ASSIGN(DeviceKeys device, read_device(home, ask));
   if (device.account != description.place.account)
@@ -459,14 +468,21 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
             description.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, description.place.repository.hex());
   std::vector<std::string> damaged;
-  HF_ASSIGN(Chain chain,
-            sync_chain(store, home, state, device.account, damaged, options.accept_rollback));
+  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged, options));
   HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
   std::unique_ptr<Client> client(
       new Client(std::move(device), std::move(chain), home, description.place.repository));
   client->keys_ = repository_keys(description, account);
   HF_TRY(read_secrets(store, client->state_, client->keys_, damaged));
   client->damaged_ = std::move(damaged);
+  // By the earlier clock, everything is held for longer.
+  const RetentionLock lock{
+      .period_ns = store_lock.enforced ? static_cast<std::int64_t>(client->chain_->retention_lock(
+                                             description.place.repository)) *
+                                             1'000'000'000
+                                       : 0,
+      .now = std::min(store_lock.now, world.clock.now())};
+  client->store_lock_ = std::move(store_lock);
   const auto check_chain = [c = client.get()](std::uint64_t position,
                                               const EntryHash& hash) -> Result<> {
     if (position <= c->chain_->position() && c->chain_->hash_at(position) == hash) return {};
@@ -475,12 +491,13 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                          "cut off or forked. Nothing was written",
                                          position));
   };
-  HF_ASSIGN(client->repository_,
-            Repository::open({store, client->state_, client->cache_, client->keys_,
-                              client->device_lookup(), check_chain, client->chain_->position(),
-                              client->chain_->newest_hash(), client->device_.id, client->signer_,
-                              world.random, world.clock, options.index, options.reader,
-                              options.lists, options.accept_rollback}));
+  HF_ASSIGN(
+      client->repository_,
+      Repository::open({store, client->state_, client->cache_, client->keys_,
+                        client->device_lookup(), check_chain, client->chain_->position(),
+                        client->chain_->newest_hash(), client->device_.id, client->signer_,
+                        world.random, world.clock, options.index, options.reader, options.lists,
+                        options.accept_rollback, options.despite_alarm, lock}));
   return client;
 }
 
@@ -514,6 +531,37 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
   if (const auto kept = state.read(copy_name(keys.newest), kSecretsMax))
     HF_TRY(put_back(store, secrets_name(keys.newest), *kept, apply, found));
   return found;
+}
+
+Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
+                            std::uint64_t seconds, const PaperKey* paper) {
+  const RepositoryId& repository = client.keys().place.repository;
+  if (!client.store_lock().enforced)
+    return fail(Code::denied,
+                fmt::format("this store cannot enforce a retention lock: {}. A lock that whoever "
+                            "has the keys can lift is none; it takes a bucket that was made with "
+                            "object lock",
+                            client.store_lock().why_not));
+  HF_ASSIGN(const Description place, read_description(first));
+  if (place.place.repository != client.chain().place().repository)
+    return fail(Code::denied,
+                fmt::format("the account's entries are ordered in its repository {}, not in {}; "
+                            "name where that one is with --first-repo",
+                            client.chain().place().repository.hex(), place.place.repository.hex()));
+  HF_ASSIGN(std::vector<Bytes> entries, read_chain(first));
+  HF_ASSIGN(const Chain chain, verify_chain(entries));
+  HF_TRY(check_no_fork(chain, client.chain()));
+  const auto faster = [] {
+    return fail(Code::unavailable,
+                "another device added an entry to the account just now; run the command again");
+  };
+  if (chain.position() != client.chain().position()) return faster();
+  HF_ASSIGN(Bytes entry, retention_lock_entry(chain, client.device(), paper, repository, seconds));
+  auto put = first.put(chain_object_name(entries.size()), entry);
+  if (!put && put.error().code == Code::conflict) return faster();
+  HF_TRY(std::move(put));
+  entries.push_back(std::move(entry));
+  return write_home_chain(home.state, entries);
 }
 
 Result<> seal_home(Home home, const AskPassphrase& ask, const AskPassphrase& ask_new,

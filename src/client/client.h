@@ -34,6 +34,7 @@ struct ClientOptions {
   ListLimits lists;
   // RepositoryParts::accept_rollback, and for the chain too: it gets back what this home has of it.
   bool accept_rollback = false;
+  bool despite_alarm = false;  // RepositoryParts::despite_alarm
 };
 
 [[nodiscard]] Result<bool> home_has_account(Home home);
@@ -93,6 +94,9 @@ class Client {
   // What of the chain and the secrets the store lost, so that the home's copies were used:
   // repair_keys() puts them back.
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
+  // What the store does against deleting; the lock that the account set is
+  // chain().retention_lock().
+  [[nodiscard]] const StoreLock& store_lock() const { return store_lock_; }
 
  private:
   Client(DeviceKeys device, Chain chain, Home home, const RepositoryId& repository);
@@ -102,6 +106,7 @@ class Client {
   RepositoryKeys keys_;
   SubFolder state_, cache_;
   std::vector<std::string> damaged_;
+  StoreLock store_lock_;
   std::unique_ptr<Repository> repository_;
 };
 
@@ -109,6 +114,14 @@ class Client {
 // home's copies; what stands there damaged is removed first. Names what was not as it must be.
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply);
+
+// Appends the entry that sets this repository's lock: it goes into the store of the account's
+// ordering place, `first`, and the home; the next Client::open brings it into the repository.
+// `paper`: who signs, where the lock gets shorter. Code::denied: `first` is not that place, the
+// repository's store enforces nothing, one device alone makes it shorter; Code::unavailable:
+// another device was faster.
+Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
+                            std::uint64_t seconds, const PaperKey* paper);
 
 // Seals the home's key with what `ask_new` gives; without `ask_new` it lies open from then on.
 // Nothing changes unless the key opens. Code::denied: wrong passphrase.

@@ -8,6 +8,7 @@
 #include <openssl/params.h>
 #include <sodium.h>
 
+#include <array>
 #include <cassert>
 
 #include "crypto/must.h"
@@ -84,6 +85,16 @@ Hash256 sha256(ByteSpan bytes) {
   Sha256 hash;
   hash.update(bytes);
   return hash.finish();
+}
+
+std::string content_md5(ByteSpan bytes) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned size = 0;
+  crypto_must(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_md5(), nullptr) == 1,
+              "MD5");
+  std::array<unsigned char, 2 * EVP_MAX_MD_SIZE> text{};
+  const int length = EVP_EncodeBlock(text.data(), digest.data(), static_cast<int>(size));
+  return {text.begin(), text.begin() + length};
 }
 
 // RFC 2104 over two states that have absorbed the padded key, so that a call for a short message

@@ -26,6 +26,10 @@ class Sha256 {
 
 Hash256 sha256(ByteSpan bytes);
 
+// RFC 1321 in base64, for the header Content-MD5 (RFC 1864), which S3 asks for where it is to lock
+// something. A checksum: nothing rests on it.
+std::string content_md5(ByteSpan bytes);
+
 // Keyed once; each call absorbs `prefix` and `message` and gives the tag. The key's state is
 // computed once.
 class HmacSha256 {

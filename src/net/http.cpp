@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <ctime>
 
 namespace holdfast {
 
@@ -51,6 +52,13 @@ Code code_of(CURLcode error) {
 }
 
 }  // namespace
+
+std::optional<Time> HttpAnswer::date() const {
+  const std::string text(header("date").value_or(""));
+  const std::time_t seconds = curl_getdate(text.c_str(), nullptr);
+  if (seconds < 0) return std::nullopt;
+  return Time{std::int64_t{seconds} * 1'000'000'000};
+}
 
 std::optional<std::string_view> HttpAnswer::header(std::string_view name) const {
   for (auto at = headers.rbegin(); at != headers.rend(); ++at)

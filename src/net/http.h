@@ -48,6 +48,8 @@ struct HttpAnswer {
   // Of the last header with that name (no case), or none.
   [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const;
   std::vector<std::pair<std::string, std::string>> headers;
+  // When it was given, by the server's clock (Date; RFC 9110, 6.6.1), or none.
+  [[nodiscard]] std::optional<Time> date() const;
 };
 
 class HttpClient {

@@ -14,6 +14,7 @@
 #include "base/queue.h"
 #include "repo/chunk_writer.h"
 #include "repo/chunker.h"
+#include "repo/retention_lock.h"
 
 namespace holdfast {
 
@@ -627,6 +628,11 @@ Result<BackupReport> store_snapshot(const BackupParts& b, Session& session) {
   snapshot.ended = parts.clock.now();
   HF_ASSIGN(report.snapshot,
             session.commit(std::move(snapshot), std::move(packs), report.warnings));
+  if (auto locked = extend_locks(b.repository, b.stop); !locked)
+    report.warnings.push_back(
+        fmt::format("the snapshot stands, but not all of it is locked yet, and the next run locks "
+                    "it: {}",
+                    locked.error().what));
   report.torn = std::move(run.torn);
   report.torn_count = run.torn_count;
   report.statistics = report.snapshot->statistics;

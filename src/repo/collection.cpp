@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <set>
 
 #include "crypto/hash.h"
@@ -370,7 +371,8 @@ Result<CollectionDone> open_collection_done(ByteSpan object, const CollectionRec
 namespace {
 
 struct Listed {
-  std::set<std::uint64_t> records, done;
+  std::map<std::uint64_t, Time> records;  // when they were put
+  std::set<std::uint64_t> done;
 };
 
 // Names that no record can have are passed over, as everywhere.
@@ -387,7 +389,7 @@ Result<Listed> list_records(ObjectStore& store) {
         std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
     if (digits.size() != 16 || error != std::errc{} || end != digits.data() + 16 || number == 0)
       return {};
-    if (rest.empty()) out.records.insert(number);
+    if (rest.empty()) out.records.emplace(number, info.put);
     if (rest == done) out.done.insert(number);
     return {};
   }));
@@ -403,7 +405,7 @@ std::unexpected<Error> missing(std::uint64_t number) {
 
 }  // namespace
 
-Result<> Collections::take_record(Result<Bytes> object, const RepositoryKeys& keys,
+Result<> Collections::take_record(Result<Bytes> object, Time put, const RepositoryKeys& keys,
                                   const DeviceKeyLookup& devices) {
   const std::uint64_t number = records_.size() + 1;
   if (!object) return wrap(std::move(object).error(), collection_name(number));
@@ -412,7 +414,7 @@ Result<> Collections::take_record(Result<Bytes> object, const RepositoryKeys& ke
     return fail(Code::alarm, fmt::format("{}: does not follow the record before it: the records of "
                                          "collections fork. Nothing was written",
                                          collection_name(number)));
-  records_.push_back({std::move(record), std::nullopt});
+  records_.push_back({std::move(record), put, std::nullopt});
   return {};
 }
 
@@ -428,9 +430,9 @@ Result<> Collections::take_end(std::uint64_t number, Result<Bytes> object,
 }
 
 Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
-                               const DeviceKeyLookup& devices) {
+                               const DeviceKeyLookup& devices, const RetentionLock& lock) {
   HF_ASSIGN(const Listed listed, list_records(store));
-  const std::uint64_t newest = listed.records.empty() ? 0 : *listed.records.rbegin();
+  const std::uint64_t newest = listed.records.empty() ? 0 : listed.records.rbegin()->first;
   for (std::uint64_t number = 1; number <= std::max(newest, this->newest()); ++number)
     if (!listed.records.contains(number)) return missing(number);
   damaged_ends_.clear();
@@ -439,14 +441,17 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
   for (std::uint64_t number = this->newest() + 1; number <= newest; ++number)
     fresh.push_back(number);
   HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_name,
-                    [&](std::uint64_t, Result<Bytes> object) {
-                      if (records) records = take_record(std::move(object), keys, devices);
+                    [&](std::uint64_t number, Result<Bytes> object) {
+                      if (records)
+                        records = take_record(std::move(object), listed.records.at(number), keys,
+                                              devices);
                       return Result<>();
                     }));
   fresh.clear();
   for (const std::uint64_t number : listed.done) {
     if (number > newest) return missing(number);
-    if (number <= records_.size() && !records_[number - 1].done) fresh.push_back(number);
+    if (number <= records_.size() && !records_[number - 1].done && !lock.holds(put(number)))
+      fresh.push_back(number);
   }
   HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_done_name,
                     [&](std::uint64_t number, Result<Bytes> object) -> Result<> {
@@ -459,9 +464,9 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
 }
 
 Result<> Collections::refresh(ObjectStore& store, const RepositoryKeys& keys,
-                              const DeviceKeyLookup& devices) {
+                              const DeviceKeyLookup& devices, const RetentionLock& lock) {
   const std::uint64_t before = state();
-  auto read = read_new(store, keys, devices);
+  auto read = read_new(store, keys, devices, lock);
   if (state() != before) sum_up();  // what could be read counts, whatever stands behind it
   return read;
 }

@@ -105,12 +105,23 @@ Result<CollectionDone> open_collection_done(ByteSpan object, const CollectionRec
 // header; open_abandoned() tells whether that holds).
 bool looks_abandoned(ByteSpan object);
 
+// The retention lock of a repository whose store enforces it: docs/formats/collection.md,
+// "Retention lock".
+struct RetentionLock {
+  std::int64_t period_ns = 0;  // 0: there is none
+  Time now{};                  // the earlier of the store's clock and this machine's
+  // What was put then does not take effect yet.
+  [[nodiscard]] bool holds(Time put) const { return period_ns > 0 && now.ns < put.ns + period_ns; }
+};
+
 // All records of a repository, by number from 1, and what they come to.
 class Collections {
  public:
-  // Lists gc/ and reads what is not known yet. Code::alarm: a record that was known, or one between
+  // Lists gc/ and reads what is not known yet. The end of a record that `lock` holds does not count
+  // yet, as if it were not there. Code::alarm: a record that was known, or one between
   // others, is not there; Code::corrupt: a record does not hold.
-  Result<> refresh(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices);
+  Result<> refresh(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices,
+                   const RetentionLock& lock);
   [[nodiscard]] std::uint64_t newest() const { return records_.size(); }
   // Changes whenever a record or an end is added.
   [[nodiscard]] std::uint64_t state() const { return records_.size() + ended_; }
@@ -120,6 +131,8 @@ class Collections {
   [[nodiscard]] const std::optional<CollectionDone>& done(std::uint64_t number) const {
     return records_[number - 1].done;
   }
+  // When the record was put, by the store's clock.
+  [[nodiscard]] Time put(std::uint64_t number) const { return records_[number - 1].put; }
   // Records whose `.done` stood there damaged when refresh() last read: they count as without one.
   [[nodiscard]] const std::vector<std::uint64_t>& damaged_ends() const { return damaged_ends_; }
   // Packs and lists of records without `.done`: they may be read, and nothing may rely on them.
@@ -135,10 +148,12 @@ class Collections {
  private:
   struct Entry {
     CollectionRecord record;
+    Time put;
     std::optional<CollectionDone> done;
   };
-  Result<> read_new(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices);
-  Result<> take_record(Result<Bytes> object, const RepositoryKeys& keys,
+  Result<> read_new(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices,
+                    const RetentionLock& lock);
+  Result<> take_record(Result<Bytes> object, Time put, const RepositoryKeys& keys,
                        const DeviceKeyLookup& devices);
   Result<> take_end(std::uint64_t number, Result<Bytes> object, const RepositoryKeys& keys,
                     const DeviceKeyLookup& devices);

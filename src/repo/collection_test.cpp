@@ -35,7 +35,9 @@ class CollectionRecords : public testing::Test {
     return open_collection(object, number, repository.keys, repository.devices());
   }
   void put(const CollectionRecord& r) { store.overwrite(collection_name(r.number), sealed(r)); }
-  Result<> refresh() { return collections.refresh(store, repository.keys, repository.devices()); }
+  Result<> refresh() {
+    return collections.refresh(store, repository.keys, repository.devices(), {});
+  }
 
   forge::TestRepository repository{1};
   SeededRandom random{2};

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "repo/chunk_set.h"
 #include "repo/repacker.h"
+#include "repo/retention_lock.h"
 
 namespace holdfast {
 
@@ -251,6 +252,8 @@ class Planner {
     std::vector<const Snapshot*> roots;
     roots.reserve(heads_.snapshots.size());
     for (const Snapshot& s : heads_.snapshots) roots.push_back(&s);
+    for (const Snapshot& s : heads_.dropped)
+      if (heads_.held.contains({s.device, s.number})) roots.push_back(&s);
     HF_TRY(mark(repository_, roots, seen_, progress_, stop_, [&](const ChunkId& id) -> Result<> {
       return repository_.index().find(id) ? Result<>() : lost_chunk(id);
     }));
@@ -381,6 +384,7 @@ class Planner {
     for (const Snapshot& s : heads_.dropped) {
       const HeadRef ref{s.device, s.number};
       if (s.number == newest[s.device]) continue;  // what other devices remember of it
+      if (heads_.held.contains(ref)) continue;
       if (!named.contains(ref)) {
         plan_.heads.push_back(ref);
         ++plan_.figures.snapshots_removed;
@@ -493,10 +497,12 @@ class Prune {
     if (!options_.dry_run) {
       HF_ASSIGN(const HeadList heads, repository_.heads());
       HF_TRY(repository_.check_home(heads));  // before it decides or ends anything
+      HF_TRY(extend_locks(repository_, stop_));
       HF_TRY(finish_all());
     }
     for (int tries = 1;; ++tries) {
       HF_ASSIGN(const bool first, collect());
+      if (first && !options_.dry_run) HF_TRY(extend_locks(repository_, stop_));
       if (first) return std::move(report_);
       if (tries == kTriesMax)
         return fail(Code::conflict,
@@ -602,8 +608,13 @@ class Prune {
 
   // ---- the end of a collection
 
-  // False: it has to wait for sessions.
+  // False: it has to wait, for sessions or for the retention lock.
   Result<bool> finish(std::uint64_t number) {
+    const Time put = repository_.collections().put(number);
+    if (parts_.lock.holds(put)) {
+      report_.held_until = {put.ns + parts_.lock.period_ns};
+      return false;
+    }
     HF_ASSIGN(report_.waiting, decide_sessions(number));
     if (!report_.waiting.empty()) return false;
     HF_ASSIGN(const auto mine,
@@ -743,15 +754,18 @@ class Prune {
     progress_.total = names.size();
     for (const std::string& name : names) {
       HF_TRY(stop_.check());
-      if (name.starts_with("packs/")) {
-        const auto size = parts_.store.size(name);
-        if (size) {
-          ++report_.packs_deleted;
-          report_.bytes_freed += *size;
-        }
-      }
-      HF_TRY(parts_.store.remove(name));
+      const bool pack = name.starts_with("packs/");
+      const auto size = pack ? parts_.store.size(name) : Result<std::uint64_t>(0);
+      auto removed = parts_.store.remove(name);
       ++progress_.done;
+      if (!removed && removed.error().code == Code::locked) {
+        ++report_.locked;  // a later prune finds it again
+        continue;
+      }
+      HF_TRY(std::move(removed));
+      if (!pack || !size) continue;
+      ++report_.packs_deleted;
+      report_.bytes_freed += *size;
     }
     return {};
   }

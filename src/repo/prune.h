@@ -46,7 +46,10 @@ struct PruneReport {
   std::uint64_t overtaken = 0;                       // of these, that another device ended first
   std::uint64_t sessions_given_up = 0;
   std::vector<OpenSession> waiting;  // what the newest collection waits for; run prune again
-  std::vector<std::string> left;     // packs that could not be read and were left as they are
+  // Until when the retention lock holds the oldest collection that it holds; 0: none.
+  Time held_until{};
+  std::uint64_t locked = 0;       // objects that the store keeps still, and a later prune removes
+  std::vector<std::string> left;  // packs that could not be read and were left as they are
 };
 
 struct PruneProgress {

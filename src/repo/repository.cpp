@@ -273,6 +273,7 @@ std::vector<MissingHead> find_missing(const KnownHeads& known, const HeadSequenc
 
 struct HeadNames {
   std::vector<HeadRef> heads, stubs;
+  std::map<HeadRef, Time> stubs_put;
   std::map<HeadRef, std::uint32_t> tags;  // newest revision
 };
 
@@ -284,8 +285,10 @@ Result<HeadNames> list_heads(const RepositoryParts& parts) {
                         if (!name) return {};
                         if (name->kind == HeadName::Kind::head)
                           names.heads.push_back({name->device, name->number});
-                        if (name->kind == HeadName::Kind::dropped)
+                        if (name->kind == HeadName::Kind::dropped) {
                           names.stubs.push_back({name->device, name->number});
+                          names.stubs_put[names.stubs.back()] = info.put;
+                        }
                         if (name->kind == HeadName::Kind::tags) {
                           auto& newest = names.tags[{name->device, name->number}];
                           newest = std::max(newest, name->revision);
@@ -359,10 +362,18 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
     for (const MissingHead& head : *missing)
       if (!sequences.at.contains(head.at)) sequences.damaged.insert(head.at);
   }
-  HF_TRY(check_sequences(sequences));
-  HF_TRY(check_known(known, sequences));
+  for (const Result<>& holds : {check_sequences(sequences), check_known(known, sequences)}) {
+    if (holds) continue;
+    if (!parts_.despite_alarm) return std::unexpected(holds.error());
+    list.damaged.push_back("ALARM, passed over: " + holds.error().what);
+  }
+  for (const Snapshot& s : list.dropped) {
+    const HeadRef ref{s.device, s.number};
+    if (const Time put = names.stubs_put.at(ref); parts_.lock.holds(put))
+      list.held.emplace(ref, Time{put.ns + parts_.lock.period_ns});
+  }
   for (const auto& [ref, id] : sequences.at) list.newest[ref.device] = {ref.number, id};
-  HF_TRY(remember(parts_.state, list.snapshots));
+  if (!parts_.despite_alarm) HF_TRY(remember(parts_.state, list.snapshots));
   return list;
 }
 
@@ -419,7 +430,12 @@ Result<> Repository::read_head(const HeadRef& ref, Result<Bytes> object,
     list.damaged.push_back(head.error().what);
     return {};
   }
-  HF_TRY(parts_.check_chain(head->chain_position, head->chain_hash));
+  if (auto named = parts_.check_chain(head->chain_position, head->chain_hash); !named) {
+    if (!parts_.despite_alarm) return named;
+    list.damaged.push_back("ALARM, passed over: " + named.error().what);
+    sequences.damaged.insert(ref);
+    return {};
+  }
   sequences.add({ref, head->id, head->previous_number, head->previous});
   auto stub = stubs.extract(ref);
   const bool dropped = !stub.empty() && stub.mapped().head == head->id;
@@ -482,8 +498,9 @@ Result<> Repository::remember_collections() {
 // A damaged record must not keep anybody from what can be read; sessions and collections refuse.
 Result<> Repository::refresh_for_reading(std::vector<std::string>& damaged) {
   auto read = refresh_collections();
-  if (read || !is_damage(read.error())) return read;
-  damaged.push_back(std::move(read).error().what);
+  const bool alarm = !read && read.error().code == Code::alarm;
+  if (read || !(is_damage(read.error()) || (alarm && parts_.despite_alarm))) return read;
+  damaged.push_back((alarm ? "ALARM, passed over: " : "") + std::move(read).error().what);
   return {};
 }
 
@@ -491,7 +508,7 @@ Result<> Repository::refresh_collections() {
   constexpr int looks = 3;  // as for heads()
   Result<> read;
   for (int look = 1; look <= looks; ++look) {
-    read = collections_.refresh(parts_.store, parts_.keys, parts_.devices);
+    read = collections_.refresh(parts_.store, parts_.keys, parts_.devices, parts_.lock);
     if (read || read.error().code != Code::alarm) break;
   }
   if (collections_applied_ == collections_.state()) return read;

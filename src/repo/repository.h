@@ -40,6 +40,9 @@ struct RepositoryParts {
   ListLimits list_limits;
   // Less than this home saw is no alarm: for a repair that its user told to go on from there.
   bool accept_rollback = false;
+  // Contradictions in what the store shows are named and passed over, for reading what can be read.
+  bool despite_alarm = false;
+  RetentionLock lock;
 };
 
 struct HeadSequences;  // private to repository.cpp
@@ -47,6 +50,7 @@ struct HeadList {
   std::vector<Snapshot> snapshots;   // by end time, then device and number
   std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
   std::vector<Snapshot> dropped;     // that stand still, and do not count any more
+  std::map<HeadRef, Time> held;      // of these, until when the retention lock holds them
   std::uint64_t collections = 0;     // Collections::state() before they were read
   std::vector<HeadRef> damaged_stubs;
   std::vector<std::string> leftovers;  // records beside heads that are gone

@@ -41,6 +41,14 @@ std::string_view broken_rule(std::string_view name) {
 
 }  // namespace
 
+Result<StoreLock> ObjectStore::lock() {
+  return StoreLock{.why_not = "in a folder, whoever can write can delete"};
+}
+
+Result<> ObjectStore::keep_until(std::string_view name, Time) {
+  return fail(Code::denied, fmt::format("{}: this store locks nothing", escaped(name)));
+}
+
 Result<ObjectStore::Tail> ObjectStore::get_tail(std::string_view name, std::size_t most) {
   HF_ASSIGN(const std::uint64_t there, size(name));
   Tail tail{.size = there, .bytes = Bytes(std::min<std::uint64_t>(there, most))};

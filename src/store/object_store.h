@@ -17,6 +17,15 @@ namespace holdfast {
 struct ObjectInfo {
   std::string name;
   std::uint64_t size;
+  Time put{};  // by the store's clock; from stores that lock, 0 from others
+};
+
+// What a store does against deleting.
+struct StoreLock {
+  // Nobody can delete or change what keep_until() named, whatever keys he has.
+  bool enforced = false;
+  std::string why_not{};  // for people
+  Time now{};             // by the store's clock
 };
 
 // A resource: no fields, no default arguments, not copyable. All calls may be made from several
@@ -57,8 +66,14 @@ class ObjectStore {
   // listing and is given on.
   virtual Result<> list(std::string_view prefix,
                         const std::function<Result<>(const ObjectInfo&)>& visit) = 0;
-  // Ok when it is gone, also when it was not there.
+  // Ok when it is gone, also when it was not there. Code::locked: keep_until() names it.
   virtual Result<> remove(std::string_view name) = 0;
+  // Asked before anything else, and once: what a store that locks does in every call follows from
+  // it.
+  virtual Result<StoreLock> lock();
+  // Keeps the object at least until then; never shortens. Code::not_found; Code::denied where
+  // nothing can be locked.
+  virtual Result<> keep_until(std::string_view name, Time until);
   // How many calls at once are worth a thread each: more than one where an answer takes a journey.
   [[nodiscard]] virtual unsigned parallel() const { return 1; }
 };

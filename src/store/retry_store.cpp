@@ -71,4 +71,12 @@ Result<> RetryStore::remove(std::string_view name) {
   return tried([&] { return inner_.remove(name); });
 }
 
+Result<StoreLock> RetryStore::lock() {
+  return tried([&] { return inner_.lock(); });
+}
+
+Result<> RetryStore::keep_until(std::string_view name, Time until) {
+  return tried([&] { return inner_.keep_until(name, until); });
+}
+
 }  // namespace holdfast

@@ -32,6 +32,8 @@ class RetryStore final : public ObjectStore {
   Result<> list(std::string_view prefix,
                 const std::function<Result<>(const ObjectInfo&)>& visit) override;
   Result<> remove(std::string_view name) override;
+  Result<StoreLock> lock() override;
+  Result<> keep_until(std::string_view name, Time until) override;
   [[nodiscard]] unsigned parallel() const override { return inner_.parallel(); }
 
  private:

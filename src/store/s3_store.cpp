@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 #include <limits>
 #include <pugixml.hpp>
 
@@ -14,7 +15,9 @@ namespace holdfast {
 
 namespace {
 
-constexpr std::uint64_t kPageMax = 8U << 20;  // 1000 keys of 1 KiB, escaped
+constexpr std::uint64_t kPageMax = 8U << 20;   // 1000 keys of 1 KiB, escaped
+constexpr std::size_t kOldestKept = 1U << 16;  // versions in memory, about 150 bytes each
+constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr long kOk = 200, kNoContent = 204, kPartial = 206, kBadRequest = 400, kNotFound = 404,
                kConflict = 409, kPreconditionFailed = 412, kRangeNotSatisfiable = 416,
                kTooMany = 429, kTimeout = 408, kNotImplemented = 501, kServerErrors = 500,
@@ -125,6 +128,41 @@ Result<std::uint64_t> number(std::string_view text) {
   return value;
 }
 
+// "2026-11-26T18:13:45.003Z", ISO 8601 in UTC, with or without a fraction of a second.
+Result<Time> time_of(std::string_view text) {
+  std::tm utc{};
+  const std::string whole(text);
+  const char* rest = ::strptime(whole.c_str(), "%Y-%m-%dT%H:%M:%S", &utc);
+  if (rest == nullptr) return fail(Code::corrupt, "no time");
+  std::string_view end(rest);
+  std::int64_t fraction = 0;
+  if (end.starts_with('.')) {
+    end.remove_prefix(1);
+    for (std::int64_t unit = kSecond / 10; !end.empty() && end[0] >= '0' && end[0] <= '9';
+         unit /= 10, end.remove_prefix(1))
+      fraction += unit * (end[0] - '0');
+  }
+  if (end != "Z") return fail(Code::corrupt, "no time");
+  return Time{::timegm(&utc) * kSecond + fraction};
+}
+
+// Whole seconds, up.
+std::string text_of(Time time) {
+  const std::time_t seconds = time.ns / kSecond + (time.ns % kSecond > 0 ? 1 : 0);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  std::array<char, 32> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc)};
+}
+
+bool says_that_it_locks(ByteSpan xml) {
+  pugi::xml_document document;
+  if (!document.load_buffer(xml.data(), xml.size())) return false;
+  return std::string_view(
+             document.child("ObjectLockConfiguration").child_value("ObjectLockEnabled")) ==
+         "Enabled";
+}
+
 }  // namespace
 
 Result<S3Place> S3Place::parse(std::string_view text) {
@@ -189,7 +227,18 @@ Result<HttpAnswer> S3Store::send(const Call& call) {
   if (!answer)
     return wrap(std::move(answer).error(),
                 fmt::format("{} {} ({})", call.method, escaped(call.name), options_.place.bucket));
+  if (const auto date = answer->date()) service_time_ns_ = date->ns;
   return answer;
+}
+
+Result<HttpAnswer> S3Store::send_to_object(Call call) {
+  for (bool again = false;; again = true) {
+    HF_ASSIGN(const std::string version, version_query(call.name));
+    call.path = key(call.name) + version;
+    HF_ASSIGN(HttpAnswer answer, send(call));
+    if (answer.status != kNotFound || version.empty() || again) return answer;
+    forget_version(call.name);
+  }
 }
 
 std::unexpected<Error> S3Store::refused(const Call& call, const HttpAnswer& answer) const {
@@ -207,14 +256,17 @@ std::unexpected<Error> S3Store::refused(const Call& call, const HttpAnswer& answ
 
 Result<> S3Store::put(std::string_view name, ByteSpan bytes) {
   HF_TRY(check_object_name(name));
-  const Call call{.method = "PUT",
-                  .name = name,
-                  .path = key(name),
-                  .headers = {"If-None-Match: *", "Content-Type: application/octet-stream"},
-                  .body = bytes,
-                  .answer_max = kPageMax};
+  Call call{.method = "PUT",
+            .name = name,
+            .path = key(name),
+            .headers = {"If-None-Match: *", "Content-Type: application/octet-stream"},
+            .body = bytes,
+            .answer_max = kPageMax};
+  if (locking_) call.headers.push_back("Content-MD5: " + content_md5(bytes));  // AWS asks for it
   HF_ASSIGN(const HttpAnswer answer, send(call));
-  if (answer.status == kOk) return {};
+  if (answer.status == kOk)
+    return locking_ ? keep_oldest(name, bytes, answer.header("x-amz-version-id").value_or(""))
+                    : Result<>();
   if (answer.status == kPreconditionFailed) return expect_same(name, bytes);
   if (answer.status == kNotImplemented)
     return fail(Code::denied,
@@ -239,8 +291,8 @@ Result<> S3Store::expect_same(std::string_view name, ByteSpan bytes) {
 
 Result<Bytes> S3Store::get(std::string_view name, std::uint64_t size_max) {
   HF_TRY(check_object_name(name));
-  const Call call{.method = "GET", .name = name, .path = key(name), .answer_max = size_max};
-  HF_ASSIGN(HttpAnswer answer, send(call));
+  const Call call{.method = "GET", .name = name, .path = "", .answer_max = size_max};
+  HF_ASSIGN(HttpAnswer answer, send_to_object(call));
   if (answer.status != kOk) return refused(call, answer);
   return std::move(answer.body);
 }
@@ -263,10 +315,10 @@ Result<> S3Store::get_range(std::string_view name, std::uint64_t offset, Mutable
   }
   const Call call{.method = "GET",
                   .name = name,
-                  .path = key(name),
+                  .path = "",
                   .headers = {fmt::format("Range: bytes={}-{}", offset, offset + out.size() - 1)},
                   .answer_max = out.size()};
-  HF_ASSIGN(const HttpAnswer answer, send(call));
+  HF_ASSIGN(const HttpAnswer answer, send_to_object(call));
   const bool whole = answer.status == kPartial && answer.body.size() == out.size();
   if (whole && answer.header("content-range")
                    .value_or("")
@@ -284,8 +336,8 @@ Result<> S3Store::get_range(std::string_view name, std::uint64_t offset, Mutable
 
 Result<std::uint64_t> S3Store::size(std::string_view name) {
   HF_TRY(check_object_name(name));
-  const Call call{.method = "HEAD", .name = name, .path = key(name)};
-  HF_ASSIGN(const HttpAnswer answer, send(call));
+  const Call call{.method = "HEAD", .name = name, .path = ""};
+  HF_ASSIGN(const HttpAnswer answer, send_to_object(call));
   if (answer.status == kOk) {
     const auto length = number(answer.header("content-length").value_or(""));
     if (length) return *length;
@@ -294,12 +346,9 @@ Result<std::uint64_t> S3Store::size(std::string_view name) {
   }
   if (answer.status != kNotFound) return refused(call, answer);
   // A HEAD has no body to tell a missing object from a missing bucket.
-  const Call again{.method = "GET",
-                   .name = name,
-                   .path = key(name),
-                   .headers = {"Range: bytes=0-0"},
-                   .answer_max = 1};
-  HF_ASSIGN(const HttpAnswer told, send(again));
+  const Call again{
+      .method = "GET", .name = name, .path = "", .headers = {"Range: bytes=0-0"}, .answer_max = 1};
+  HF_ASSIGN(const HttpAnswer told, send_to_object(again));
   if (told.status >= kBadRequest && told.status != kRangeNotSatisfiable)
     return refused(again, told);
   return fail(Code::unavailable, fmt::format("HEAD {} (bucket {}): the service says that it is "
@@ -311,10 +360,10 @@ Result<ObjectStore::Tail> S3Store::get_tail(std::string_view name, std::size_t m
   HF_TRY(check_object_name(name));
   const Call call{.method = "GET",
                   .name = name,
-                  .path = key(name),
+                  .path = "",
                   .headers = {fmt::format("Range: bytes=-{}", most)},
                   .answer_max = most};
-  HF_ASSIGN(HttpAnswer answer, send(call));
+  HF_ASSIGN(HttpAnswer answer, send_to_object(call));
   if (answer.status == kRangeNotSatisfiable) return ObjectStore::get_tail(name, most);  // empty
   if (answer.status == kPartial) {
     // "bytes 95-99/100"
@@ -334,6 +383,36 @@ Result<> S3Store::list(std::string_view prefix,
                        const std::function<Result<>(const ObjectInfo&)>& visit) {
   HF_TRY(check_list_prefix(prefix));
   const std::string full = key(prefix);
+  const auto object = [&](ObjectInfo& info) -> Result<> {
+    if (!info.name.starts_with(full))
+      return fail(Code::unavailable,
+                  fmt::format("list {} (bucket {}): the service lists '{}', which is elsewhere",
+                              escaped(prefix), options_.place.bucket, escaped(info.name)));
+    info.name.erase(0, options_.place.prefix.size());
+    // What no put can have made is not an object of ours.
+    return check_object_name(info.name) ? visit(info) : Result<>();
+  };
+  if (!locking_) return list_keys(prefix, object);
+  S3Version oldest;
+  const auto ended = [&]() -> Result<> {
+    if (oldest.key.empty()) return {};
+    ObjectInfo info{oldest.key, oldest.size, oldest.put};
+    if (oldest.key.starts_with(full))
+      note_version(oldest.key.substr(options_.place.prefix.size()), oldest.version);
+    return object(info);
+  };
+  HF_TRY(list_versions(full, [&](const S3Version& version) -> Result<bool> {
+    if (version.marker) return true;
+    if (version.key != oldest.key) HF_TRY(ended());
+    oldest = version;
+    return true;
+  }));
+  return ended();
+}
+
+Result<> S3Store::list_keys(std::string_view prefix,
+                            const std::function<Result<>(ObjectInfo&)>& visit) {
+  const std::string full = key(prefix);
   for (std::string token;;) {
     // In the order of their names, as the signature has them.
     std::string query = "?";
@@ -349,15 +428,7 @@ Result<> S3Store::list(std::string_view prefix,
       return wrap(std::move(page).error(),
                   fmt::format("list {} (bucket {})", escaped(prefix), options_.place.bucket));
     }
-    for (ObjectInfo& info : page->objects) {
-      if (!info.name.starts_with(full))
-        return fail(Code::unavailable,
-                    fmt::format("list {} (bucket {}): the service lists '{}', which is elsewhere",
-                                escaped(prefix), options_.place.bucket, escaped(info.name)));
-      info.name.erase(0, options_.place.prefix.size());
-      // What no put can have made is not an object of ours.
-      if (check_object_name(info.name)) HF_TRY(visit(info));
-    }
+    for (ObjectInfo& info : page->objects) HF_TRY(visit(info));
     if (page->next.empty()) return {};
     if (page->next == token)
       return fail(Code::unavailable,
@@ -369,12 +440,185 @@ Result<> S3Store::list(std::string_view prefix,
 
 Result<> S3Store::remove(std::string_view name) {
   HF_TRY(check_object_name(name));
+  if (locking_) return remove_versions(name);
   const Call call{.method = "DELETE", .name = name, .path = key(name), .answer_max = kPageMax};
   HF_ASSIGN(const HttpAnswer answer, send(call));
   if (answer.status == kOk || answer.status == kNoContent) return {};
   auto error = refused(call, answer);
   if (error.error().code == Code::not_found) return {};
   return error;
+}
+
+// ---- buckets with object lock
+
+Result<StoreLock> S3Store::lock() {
+  const Call call{
+      .method = "GET", .name = "?object-lock", .path = "?object-lock=", .answer_max = kPageMax};
+  HF_ASSIGN(const HttpAnswer answer, send(call));
+  if (may_pass(answer.status)) return refused(call, answer);
+  StoreLock lock{.now = {service_time_ns_}};
+  if (answer.status != kOk || !says_that_it_locks(answer.body)) {
+    const std::string code = parse_fault(answer.body).code;
+    lock.why_not = fmt::format("the bucket {} was made without object lock (HTTP {}{}{})",
+                               options_.place.bucket, answer.status, code.empty() ? "" : " ", code);
+  } else if (!answer.date()) {
+    lock.why_not = "the service does not say what time it is";
+  } else {
+    lock.enforced = locking_ = true;
+  }
+  return lock;
+}
+
+Result<> S3Store::list_versions(std::string_view prefix,
+                                const std::function<Result<bool>(const S3Version&)>& visit) {
+  for (std::string key_marker, version_marker;;) {
+    // In the order of their names, as the signature has them.
+    std::string query = "?encoding-type=url";
+    if (!key_marker.empty()) query += fmt::format("&key-marker={}", percent(key_marker));
+    if (!prefix.empty()) query += fmt::format("&prefix={}", percent(prefix));
+    if (!version_marker.empty())
+      query += fmt::format("&version-id-marker={}", percent(version_marker));
+    query += "&versions=";
+    const Call call{.method = "GET", .name = prefix, .path = query, .answer_max = kPageMax};
+    HF_ASSIGN(const HttpAnswer answer, send(call));
+    if (answer.status != kOk) return refused(call, answer);
+    auto page = parse_s3_version_page(answer.body);
+    if (!page) {
+      page.error().code = Code::unavailable;
+      return wrap(std::move(page).error(), fmt::format("list versions of {} (bucket {})",
+                                                       escaped(prefix), options_.place.bucket));
+    }
+    for (const S3Version& version : page->versions) {
+      HF_ASSIGN(const bool more, visit(version));
+      if (!more) return {};
+    }
+    if (page->next_key.empty()) return {};
+    if (page->next_key == key_marker && page->next_version == version_marker)
+      return fail(Code::unavailable,
+                  fmt::format("list versions of {} (bucket {}): the service gives the same page "
+                              "again",
+                              escaped(prefix), options_.place.bucket));
+    key_marker = std::move(page->next_key);
+    version_marker = std::move(page->next_version);
+  }
+}
+
+Result<std::string> S3Store::oldest_version(std::string_view name) {
+  const std::string full = key(name);
+  std::string oldest;
+  HF_TRY(list_versions(full, [&](const S3Version& version) -> Result<bool> {
+    if (version.key != full) return version.key < full;
+    if (!version.marker) oldest = version.version;
+    return true;
+  }));
+  if (oldest.empty())
+    return fail(Code::not_found, fmt::format("{} (bucket {}): there is no such object",
+                                             escaped(name), options_.place.bucket));
+  note_version(name, oldest);
+  return oldest;
+}
+
+void S3Store::note_version(std::string_view name, const std::string& version) {
+  const std::lock_guard lock(mutex_);
+  if (oldest_.size() >= kOldestKept) oldest_.clear();
+  oldest_.insert_or_assign(std::string(name), version);
+}
+
+void S3Store::forget_version(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  if (const auto at = oldest_.find(name); at != oldest_.end()) oldest_.erase(at);
+}
+
+Result<std::string> S3Store::version_query(std::string_view name) {
+  if (!locking_) return "";
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = oldest_.find(name); at != oldest_.end())
+      return "?versionId=" + percent(at->second);
+  }
+  HF_ASSIGN(const std::string version, oldest_version(name));
+  return "?versionId=" + percent(version);
+}
+
+// What was put is the object if nothing stood there before. Services disagree on whether a
+// conditional PUT counts in a bucket with versions (Ceph 16.2: no); that the oldest version wins,
+// holds in all of them: a version that was put later never gets before one that was listed.
+Result<> S3Store::keep_oldest(std::string_view name, ByteSpan bytes, std::string_view mine) {
+  forget_version(name);
+  HF_ASSIGN(const std::string oldest, oldest_version(name));
+  if (oldest == mine) return {};
+  auto same = expect_same(name, bytes);
+  // Nobody reads the later one. What cannot be removed costs space only.
+  if (!mine.empty() && (same || same.error().code == Code::conflict)) [[maybe_unused]]
+    const auto removed = remove_version(name, std::string(mine));
+  return same;
+}
+
+Result<> S3Store::remove_version(std::string_view name, const std::string& version) {
+  const Call call{.method = "DELETE",
+                  .name = name,
+                  .path = key(name) + "?versionId=" + percent(version),
+                  .answer_max = kPageMax};
+  HF_ASSIGN(const HttpAnswer answer, send(call));
+  if (answer.status == kOk || answer.status == kNoContent) return {};
+  auto error = refused(call, answer);
+  if (error.error().code == Code::not_found) return {};
+  if (error.error().code != Code::denied) return error;
+  const auto until = kept_until(name, version);
+  if (!until || until->ns <= service_time_ns_) return error;
+  return fail(Code::locked, fmt::format("{} (bucket {}): kept until {} by the retention lock",
+                                        escaped(name), options_.place.bucket, text_of(*until)));
+}
+
+Result<> S3Store::remove_versions(std::string_view name) {
+  const std::string full = key(name);
+  std::vector<std::string> versions;
+  HF_TRY(list_versions(full, [&](const S3Version& version) -> Result<bool> {
+    if (version.key != full) return version.key < full;
+    versions.push_back(version.version);
+    return true;
+  }));
+  forget_version(name);
+  for (const std::string& version : versions) HF_TRY(remove_version(name, version));
+  return {};
+}
+
+// 0: it is not locked.
+Result<Time> S3Store::kept_until(std::string_view name, const std::string& version) {
+  const Call call{
+      .method = "HEAD", .name = name, .path = key(name) + "?versionId=" + percent(version)};
+  HF_ASSIGN(const HttpAnswer answer, send(call));
+  if (answer.status != kOk) return refused(call, answer);
+  const auto until = answer.header("x-amz-object-lock-retain-until-date");
+  return until ? time_of(*until) : Time{};
+}
+
+Result<> S3Store::keep_until(std::string_view name, Time until) {
+  if (!locking_) return ObjectStore::keep_until(name, until);
+  HF_TRY(check_object_name(name));
+  HF_ASSIGN(const std::string version, version_query(name));
+  // Compliance mode: not even the owner of the bucket can shorten or lift it.
+  const std::string body = fmt::format(
+      "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>COMPLIANCE</Mode>"
+      "<RetainUntilDate>{}</RetainUntilDate></Retention>",
+      text_of(until));
+  // "?versionId=..." behind it, in the order of the names.
+  const Call call{
+      .method = "PUT",
+      .name = name,
+      .path = fmt::format("{}?retention=&{}", key(name), version.substr(1)),
+      .headers = {"Content-Type: application/xml", "Content-MD5: " + content_md5(as_bytes(body))},
+      .body = as_bytes(body),
+      .answer_max = kPageMax};
+  HF_ASSIGN(const HttpAnswer answer, send(call));
+  if (answer.status == kOk || answer.status == kNoContent) return {};
+  auto error = refused(call, answer);
+  if (error.error().code == Code::not_found) forget_version(name);
+  if (error.error().code != Code::denied) return error;
+  // It does not shorten what is kept for longer.
+  HF_ASSIGN(const std::string oldest, oldest_version(name));
+  const auto kept = kept_until(name, oldest);
+  return kept && kept->ns >= until.ns ? Result<>() : Result<>(error);
 }
 
 Result<S3Page> parse_s3_page(ByteSpan xml) {
@@ -408,6 +652,45 @@ Result<S3Page> parse_s3_page(ByteSpan xml) {
     return fail(Code::corrupt, more == "true" ? "the page is not the last one, and there is no "
                                                 "token for the next one"
                                               : "the last page has a token for one more");
+  return page;
+}
+
+Result<S3VersionPage> parse_s3_version_page(ByteSpan xml) {
+  pugi::xml_document document;
+  const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
+  if (!parsed)
+    return fail(Code::corrupt, fmt::format("the page is not whole: {} at byte {}",
+                                           parsed.description(), parsed.offset));
+  // AWS's name of it, and Ceph's.
+  pugi::xml_node root = document.child("ListVersionsResult");
+  if (!root) root = document.child("ListVersionsOutput");
+  const std::string_view more = root.child_value("IsTruncated");
+  if (more != "true" && more != "false")
+    return fail(Code::corrupt, "the page does not say whether it is the last one");
+  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
+  const auto decoded = [&](std::string_view key) {
+    return encoded ? from_percent(key) : Result<std::string>(key);
+  };
+  S3VersionPage page;
+  for (const pugi::xml_node item : root.children()) {
+    const std::string_view kind = item.name();
+    if (kind != "Version" && kind != "DeleteMarker") continue;
+    S3Version version{.key = {}, .version = item.child_value("VersionId")};
+    version.marker = kind == "DeleteMarker";
+    HF_ASSIGN(version.key, decoded(item.child_value("Key")));
+    if (version.key.empty() || version.version.empty())
+      return fail(Code::corrupt, "a version has no key or no id");
+    HF_ASSIGN(version.put, time_of(item.child_value("LastModified")));
+    if (!version.marker) {
+      HF_ASSIGN(version.size, number(item.child_value("Size")));
+    }
+    page.versions.push_back(std::move(version));
+  }
+  HF_ASSIGN(page.next_key, decoded(root.child_value("NextKeyMarker")));
+  page.next_version = root.child_value("NextVersionIdMarker");
+  if (more == "false") page.next_key.clear();
+  if (more == "true" && page.next_key.empty())
+    return fail(Code::corrupt, "the page is not the last one, and there is no marker for the next");
   return page;
 }
 

@@ -49,56 +49,63 @@ S3Credentials ceph_credentials() {
   return {environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"), ""};
 }
 
-void ask_ceph(const std::string& path, std::string_view body) {
+void ask_ceph(const std::string& path, std::string_view body, std::string_view method = "PUT",
+              const std::string& header = "Content-Type: x", long status = 200) {
   SleptClock clock;
   HttpClient http({}, clock);
   const S3Credentials keys = ceph_credentials();
   const SigV4 sign{keys.access_key, keys.secret_key, "us-east-1", "s3"};
-  const auto done = http.send(
-      {.method = "PUT",
-       .url = environment("HOLDFAST_TEST_S3") + path,
-       .headers = {"x-amz-content-sha256: " + sha256(as_bytes(body)).hex(), "Content-Type: x"},
-       .body = as_bytes(body),
-       .answer_max = 1000,
-       .sign = &sign});
+  const auto done =
+      http.send({.method = method,
+                 .url = environment("HOLDFAST_TEST_S3") + path,
+                 .headers = {"x-amz-content-sha256: " + sha256(as_bytes(body)).hex(), header},
+                 .body = as_bytes(body),
+                 .answer_max = 1000,
+                 .sign = &sign});
   EXPECT_OK(done);
-  EXPECT_EQ(done->status, 200) << as_text(done->body);
+  EXPECT_EQ(done->status, status) << as_text(done->body);
 }
 
-std::string make_bucket() {
+std::string make_bucket(const std::string& header) {
   std::random_device device;
   const std::string name = fmt::format("hf-{:08x}{:08x}", device(), device());
-  ask_ceph("/" + name, "");
+  ask_ceph("/" + name, "", "PUT", header);
   return name;
 }
 
-// Two buckets for the process, one prefix for each test.
-const std::string& ceph_bucket(bool versioned = false) {
-  static const std::string plain = make_bucket();
+// Three buckets for the process, one prefix for each test.
+enum class Bucket : std::uint8_t { plain, versioned, locking };
+const std::string& ceph_bucket(Bucket kind = Bucket::plain) {
+  static const std::string plain = make_bucket("Content-Type: x");
+  static const std::string locking = make_bucket("x-amz-bucket-object-lock-enabled: true");
   static const std::string with_versions = [] {
-    std::string name = make_bucket();
+    std::string name = make_bucket("Content-Type: x");
     ask_ceph("/" + name + "?versioning=",
              "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>");
     return name;
   }();
-  return versioned ? with_versions : plain;
+  return kind == Bucket::plain ? plain : kind == Bucket::versioned ? with_versions : locking;
 }
 
 struct CephWorld : StoreWorld {
   explicit CephWorld(const HttpOptions& http_options = {}, bool virtual_host = false,
-                     bool versioned = false)
+                     Bucket kind = Bucket::plain)
       : http(http_options, clock) {
     static std::atomic<int> number{0};
     std::string endpoint = environment("HOLDFAST_TEST_S3");
     // Ceph knows its buckets below this name (scripts/ceph, "rgw dns name").
     if (virtual_host) endpoint.replace(endpoint.find("127.0.0.1"), 9, "localhost");
-    S3Options options =
-        options_at(fmt::format("s3:{}/{}/test/{}", endpoint, ceph_bucket(versioned), number++),
-                   ceph_credentials());
+    path = fmt::format("/{}/test/{}/", ceph_bucket(kind), number++);
+    S3Options options = options_at("s3:" + endpoint + path, ceph_credentials());
     options.virtual_host = virtual_host;
     ceph = std::make_unique<S3Store>(http, options);
+    const auto lock = ceph->lock();
+    EXPECT_OK(lock);
+    EXPECT_EQ(lock && lock->enforced, kind == Bucket::locking);
+    EXPECT_EQ(lock && lock->why_not.empty(), kind == Bucket::locking);
   }
   ObjectStore& store() override { return *ceph; }
+  std::string path;  // of the bucket and the prefix
   SleptClock clock;
   HttpClient http;
   std::unique_ptr<S3Store> ceph;
@@ -130,6 +137,9 @@ std::vector<Kind> worlds() {
   all.push_back({"ceph_limited", [] {
                    return std::make_unique<CephWorld>(HttpOptions{
                        .connections = 2, .rates = {.upload = 1'000'000, .download = 2'000'000}});
+                 }});
+  all.push_back({"ceph_locking", [] {
+                   return std::make_unique<CephWorld>(HttpOptions{}, false, Bucket::locking);
                  }});
   all.push_back(
       {"ceph_retry", [] { return std::make_unique<RetryWorld>(std::make_unique<CephWorld>()); }});
@@ -185,7 +195,7 @@ TEST_F(Ceph, wrong_keys_and_missing_buckets_say_what_to_do) {
 
 // Ceph 16.2 does not look at If-None-Match where a bucket keeps versions.
 TEST_F(Ceph, a_bucket_with_versions_keeps_put_if_absent_or_is_refused) {
-  CephWorld world({}, false, true);
+  CephWorld world({}, false, Bucket::versioned);
   SeededRandom random(3);
   const auto proved = prove_put_if_absent(world.store(), random);
   EXPECT_OK(world.store().put("a", text("one")));
@@ -197,6 +207,85 @@ TEST_F(Ceph, a_bucket_with_versions_keeps_put_if_absent_or_is_refused) {
     EXPECT_THAT(proved.error().what, ::testing::HasSubstr("more than one succeeded"));
     EXPECT_OK(second);
   }
+}
+
+// Whoever has the bucket's keys writes over it and marks it as deleted.
+void attack(const CephWorld& world, const std::string& name) {
+  ask_ceph(world.path + name, "garbage");
+  ask_ceph(world.path + name, "", "DELETE", "Content-Type: x", 204);
+  ask_ceph(world.path + name, "more garbage");
+}
+
+TEST_F(Ceph, RNS_01_the_oldest_version_is_the_object) {
+  CephWorld world({}, false, Bucket::locking);
+  for (const char* name : {"p/a", "p/b"}) EXPECT_OK(world.store().put(name, text("honest")));
+  attack(world, "p/a");
+  ask_ceph(world.path + "p/b", "", "DELETE", "Content-Type: x", 204);
+  ask_ceph(world.path + "p/nothing", "", "DELETE", "Content-Type: x", 204);
+  S3Store fresh(world.http, options_at("s3:" + environment("HOLDFAST_TEST_S3") + world.path,
+                                       ceph_credentials()));
+  EXPECT_OK(fresh.lock());
+  // Also one that listed the object before it was attacked.
+  for (ObjectStore* store : {&world.store(), static_cast<ObjectStore*>(&fresh)}) {
+    for (const char* name : {"p/a", "p/b"}) {
+      EXPECT_EQ(store->get(name, kBig).value(), text("honest"));
+      EXPECT_EQ(store->size(name).value(), 6U);
+      EXPECT_EQ(store->get_tail(name, 2).value().bytes, text("st"));
+      EXPECT_OK(store->put(name, text("honest")));
+      EXPECT_CODE(store->put(name, text("garbage")), Code::conflict);
+    }
+    std::set<std::string> names;
+    EXPECT_OK(store->list("p/", [&](const ObjectInfo& info) -> Result<> {
+      EXPECT_TRUE(names.insert(info.name).second);
+      EXPECT_EQ(info.size, 6U);
+      EXPECT_GT(info.put.ns, 0);
+      return {};
+    }));
+    EXPECT_EQ(names, (std::set<std::string>{"p/a", "p/b"}));
+  }
+}
+
+TEST_F(Ceph, RNS_01_what_is_kept_cannot_be_removed_before) {
+  constexpr std::int64_t second = 1'000'000'000;
+  CephWorld world({}, false, Bucket::locking);
+  ObjectStore& store = world.store();
+  EXPECT_OK(store.put("p/a", text("honest")));
+  EXPECT_CODE(store.keep_until("p/none", {0}), Code::not_found);
+  const Time now = store.lock().value().now;
+  EXPECT_OK(store.keep_until("p/a", {now.ns + 6 * second}));
+  EXPECT_OK(store.keep_until("p/a", {now.ns + 8 * second}));
+  EXPECT_OK(store.keep_until("p/a", {now.ns + 2 * second}));  // does not shorten it
+  attack(world, "p/a");
+  const auto kept = store.remove("p/a");
+  EXPECT_CODE(kept, Code::locked);
+  EXPECT_THAT(kept.error().what, ::testing::HasSubstr("kept until 20"));
+  EXPECT_EQ(store.get("p/a", kBig).value(), text("honest"));
+  for (int tries = 0; tries < 200 && !store.remove("p/a"); ++tries) ::usleep(100'000);
+  EXPECT_CODE(store.get("p/a", kBig), Code::not_found);
+  EXPECT_GE(store.lock().value().now.ns, now.ns + 8 * second);
+  CephWorld plain;
+  EXPECT_OK(plain.store().put("p/a", text("x")));
+  EXPECT_CODE(plain.store().keep_until("p/a", now), Code::denied);
+}
+
+TEST_F(Ceph, a_listing_of_versions_of_more_than_two_pages_is_whole) {
+  CephWorld world({}, false, Bucket::locking);
+  constexpr int objects = 350, versions = 7;  // pages end in the middle of a key
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = t; i < objects; i += 8)
+        for (int n = 0; n < versions; ++n)
+          ask_ceph(fmt::format("{}p/{:04}", world.path, i), n == 0 ? "x" : "garbage");
+    });
+  for (std::thread& thread : threads) thread.join();
+  std::set<std::string> names;
+  EXPECT_OK(world.store().list("p/", [&](const ObjectInfo& info) -> Result<> {
+    EXPECT_TRUE(names.insert(info.name).second);
+    EXPECT_EQ(info.size, 1U);
+    return {};
+  }));
+  EXPECT_EQ(names.size(), static_cast<std::size_t>(objects));
 }
 
 TEST_F(Ceph, limits_slow_both_ways_down) {
@@ -372,6 +461,83 @@ TEST(S3, a_listing_cut_at_1000_entries_is_an_error) {
                                      "<IsTruncated>true</IsTruncated>"
                                      "<NextContinuationToken>t</NextContinuationToken>"))));
   EXPECT_CODE(again.names(), Code::unavailable);
+}
+
+// What a bucket with object lock says of itself, and otherwise `page`.
+ToldServer::Answer locking(std::string page) {
+  return [page = std::move(page)](const std::string& head) {
+    if (head.find("?object-lock=") != std::string::npos)
+      return answer(200,
+                    "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>"
+                    "</ObjectLockConfiguration>",
+                    "Date: Thu, 26 Nov 2026 18:14:33 GMT\r\n");
+    return answer(200, page);
+  };
+}
+std::string versions(std::string_view items, std::string_view rest) {
+  return fmt::format("<ListVersionsResult>{}{}</ListVersionsResult>", items, rest);
+}
+std::string version(std::string_view kind, std::string_view key, std::string_view id,
+                    std::string_view time = "2026-11-26T18:13:45.003Z") {
+  return fmt::format(
+      "<{0}><Key>{1}</Key><VersionId>{2}</VersionId><LastModified>{3}</LastModified>"
+      "<Size>5</Size></{0}>",
+      kind, key, id, time);
+}
+
+TEST(S3, a_listing_of_versions_gives_the_oldest_of_each_key) {
+  Told told(locking(versions(version("DeleteMarker", "pre/p/a", "4") +
+                                 version("Version", "pre/p/a", "3") +
+                                 version("Version", "pre/p/a", "2", "2026-11-26T18:13:44Z") +
+                                 version("DeleteMarker", "pre/p/b", "1"),
+                             kLast)));
+  const auto lock = told.store.lock();
+  ASSERT_TRUE(lock);
+  EXPECT_TRUE(lock->enforced);
+  EXPECT_EQ(lock->now.ns, 1795716873'000'000'000);
+  int seen = 0;
+  EXPECT_OK(told.store.list("p/", [&](const ObjectInfo& info) -> Result<> {
+    ++seen;
+    EXPECT_EQ(info.name, "p/a");
+    EXPECT_EQ(info.put.ns, 1795716824'000'000'000);
+    return {};
+  }));
+  EXPECT_EQ(seen, 1);
+  (void)told.store.get("p/a", 5);
+  EXPECT_NE(told.server.heads().back().find("/pre/p/a?versionId=2 "), std::string::npos);
+}
+
+TEST(S3, a_listing_of_versions_that_is_cut_off_is_an_error) {
+  const std::string one = version("Version", "pre/p/a", "1");
+  for (const std::string& body :
+       {versions(one, ""), versions(one, "<IsTruncated>true</IsTruncated>"),
+        versions(one, "<IsTruncated>true</IsTruncated><NextKeyMarker>pre/p/a</NextKeyMarker>"),
+        versions(one, kLast).substr(0, 60), std::string("<ListBucketResult/>"),
+        versions(version("Version", "pre/p/a", ""), kLast),
+        versions(version("Version", "", "1"), kLast),
+        versions(version("Version", "pre/p/a", "1", "today"), kLast),
+        versions(version("Version", "other/a", "1"), kLast)}) {
+    Told told(locking(body));
+    ASSERT_TRUE(told.store.lock());
+    EXPECT_CODE(told.names(), Code::unavailable) << body;
+  }
+}
+
+// Without an answer to it, nobody may take a bucket for one without lock.
+TEST(S3, whether_a_bucket_locks_is_known_or_asked_again) {
+  for (const auto& [said, enforced] : std::vector<std::pair<std::string, bool>>{
+           {fault(404, "ObjectLockConfigurationNotFoundError"), false},
+           {fault(403, "AccessDenied"), false},
+           {fault(501, "NotImplemented"), false},
+           {answer(200, "<ObjectLockConfiguration/>"), false}}) {
+    Told told(always(said));
+    const auto lock = told.store.lock();
+    ASSERT_TRUE(lock);
+    EXPECT_EQ(lock->enforced, enforced);
+    EXPECT_THAT(lock->why_not, ::testing::HasSubstr("made without object lock"));
+  }
+  for (const std::string& said : {fault(503, "SlowDown"), std::string()})
+    EXPECT_CODE(Told(always(said)).store.lock(), Code::unavailable);
 }
 
 TEST(S3, a_list_error_is_never_read_as_empty) {

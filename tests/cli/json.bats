@@ -64,6 +64,7 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   pack=$(find repo/packs -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
   rm "$pack"
   run -4 --separate-stderr hf --json check; valid check 'damage touched summary-check'
+  run -0 --separate-stderr hf --json retention-lock show; valid retention-lock summary-retention-lock
   run -0 --separate-stderr hf --json recover-snapshots; valid recover-snapshots summary-recover-snapshots
   run -4 --separate-stderr hf --json repair packs; valid repair 'damage summary-repair'
   run -0 --separate-stderr hf --json repair packs --apply; valid repair 'damage summary-repair'

@@ -17,7 +17,6 @@ namespace holdfast {
 
 namespace {
 
-constexpr std::uint64_t kRecordObjectMax = 64U << 20;
 constexpr std::size_t kReasonMax = 4096;
 constexpr std::size_t kListsMax = 100'000;
 
@@ -405,57 +404,61 @@ std::unexpected<Error> missing(std::uint64_t number) {
 
 }  // namespace
 
-Result<> Collections::take_record(Result<Bytes> object, Time put, const RepositoryKeys& keys,
-                                  const DeviceKeyLookup& devices) {
+Result<> Collections::take_record(const CollectionSource& source, Result<Bytes> object, Time put) {
   const std::uint64_t number = records_.size() + 1;
+  broken_ = number;
   if (!object) return wrap(std::move(object).error(), collection_name(number));
-  HF_ASSIGN(CollectionRecord record, open_collection(*object, number, keys, devices));
+  HF_ASSIGN(CollectionRecord record, open_collection(*object, number, source.keys, source.devices));
   if (number > 1 && record.before != records_.back().record.object)
     return fail(Code::alarm, fmt::format("{}: does not follow the record before it: the records of "
                                          "collections fork. Nothing was written",
                                          collection_name(number)));
+  broken_.reset();
+  if (source.seen) source.seen(number, *object);
   records_.push_back({std::move(record), put, std::nullopt});
   return {};
 }
 
-Result<> Collections::take_end(std::uint64_t number, Result<Bytes> object,
-                               const RepositoryKeys& keys, const DeviceKeyLookup& devices) {
+Result<> Collections::take_end(const CollectionSource& source, std::uint64_t number,
+                               Result<Bytes> object) {
   Entry& entry = records_[number - 1];
   if (!object) return wrap(std::move(object).error(), collection_done_name(number));
-  auto done = open_collection_done(*object, entry.record, keys, devices);
+  auto done = open_collection_done(*object, entry.record, source.keys, source.devices);
   if (!done && done.error().code == Code::corrupt) damaged_ends_.push_back(number);
   HF_ASSIGN(entry.done, std::move(done));
   ++ended_;
   return {};
 }
 
-Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
-                               const DeviceKeyLookup& devices, const RetentionLock& lock) {
-  HF_ASSIGN(const Listed listed, list_records(store));
-  const std::uint64_t newest = listed.records.empty() ? 0 : listed.records.rbegin()->first;
+Result<> Collections::read_new(const CollectionSource& source) {
+  broken_.reset();
+  HF_ASSIGN(const Listed listed, list_records(source.store));
+  const std::uint64_t newest = std::max(listed.records.empty() ? 0 : listed.records.rbegin()->first,
+                                        listed.done.empty() ? 0 : *listed.done.rbegin());
   for (std::uint64_t number = 1; number <= std::max(newest, this->newest()); ++number)
-    if (!listed.records.contains(number)) return missing(number);
+    if (!listed.records.contains(number)) {
+      if (number <= newest) broken_ = number;
+      return missing(number);
+    }
   damaged_ends_.clear();
   Result<> records;  // the first error; what can be read is read
   std::vector<std::uint64_t> fresh;
   for (std::uint64_t number = this->newest() + 1; number <= newest; ++number)
     fresh.push_back(number);
-  HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_name,
+  HF_TRY(fetch_each(source.store, fresh, kRecordObjectMax, collection_name,
                     [&](std::uint64_t number, Result<Bytes> object) {
                       if (records)
-                        records = take_record(std::move(object), listed.records.at(number), keys,
-                                              devices);
+                        records = take_record(source, std::move(object), listed.records.at(number));
                       return Result<>();
                     }));
   fresh.clear();
   for (const std::uint64_t number : listed.done) {
-    if (number > newest) return missing(number);
-    if (number <= records_.size() && !records_[number - 1].done && !lock.holds(put(number)))
+    if (number <= records_.size() && !records_[number - 1].done && !source.lock.holds(put(number)))
       fresh.push_back(number);
   }
-  HF_TRY(fetch_each(store, fresh, kRecordObjectMax, collection_done_name,
+  HF_TRY(fetch_each(source.store, fresh, kRecordObjectMax, collection_done_name,
                     [&](std::uint64_t number, Result<Bytes> object) -> Result<> {
-                      auto taken = take_end(number, std::move(object), keys, devices);
+                      auto taken = take_end(source, number, std::move(object));
                       if (!taken && taken.error().code != Code::corrupt) return taken;
                       if (!taken && records) records = std::move(taken);
                       return {};
@@ -463,10 +466,9 @@ Result<> Collections::read_new(ObjectStore& store, const RepositoryKeys& keys,
   return records;
 }
 
-Result<> Collections::refresh(ObjectStore& store, const RepositoryKeys& keys,
-                              const DeviceKeyLookup& devices, const RetentionLock& lock) {
+Result<> Collections::refresh(const CollectionSource& source) {
   const std::uint64_t before = state();
-  auto read = read_new(store, keys, devices, lock);
+  auto read = read_new(source);
   if (state() != before) sum_up();  // what could be read counts, whatever stands behind it
   return read;
 }

@@ -2,6 +2,7 @@
 // Records of retention and collection: docs/formats/collection.md.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ struct CollectionRecord {
   std::vector<HeadRef> heads;      // to be removed; ascending
 };
 
+inline constexpr std::uint64_t kRecordObjectMax = 64U << 20;  // bytes of gc/<n>
+
 struct CollectionDone {
   DeviceId by;
   std::uint64_t number = 0;
@@ -114,14 +117,23 @@ struct RetentionLock {
   [[nodiscard]] bool holds(Time put) const { return period_ns > 0 && now.ns < put.ns + period_ns; }
 };
 
+// Where records are read from.
+struct CollectionSource {
+  ObjectStore& store;
+  const RepositoryKeys& keys;
+  const DeviceKeyLookup& devices;
+  RetentionLock lock{};
+  // Called for each record that holds.
+  std::function<void(std::uint64_t number, ByteSpan object)> seen{};
+};
+
 // All records of a repository, by number from 1, and what they come to.
 class Collections {
  public:
   // Lists gc/ and reads what is not known yet. The end of a record that `lock` holds does not count
   // yet, as if it were not there. Code::alarm: a record that was known, or one between
   // others, is not there; Code::corrupt: a record does not hold.
-  Result<> refresh(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices,
-                   const RetentionLock& lock);
+  Result<> refresh(const CollectionSource& source);
   [[nodiscard]] std::uint64_t newest() const { return records_.size(); }
   // Changes whenever a record or an end is added.
   [[nodiscard]] std::uint64_t state() const { return records_.size() + ended_; }
@@ -133,6 +145,9 @@ class Collections {
   }
   // When the record was put, by the store's clock.
   [[nodiscard]] Time put(std::uint64_t number) const { return records_[number - 1].put; }
+  // The first record that the last refresh() could not read: it is damaged, or is not there while a
+  // later one is.
+  [[nodiscard]] std::optional<std::uint64_t> broken() const { return broken_; }
   // Records whose `.done` stood there damaged when refresh() last read: they count as without one.
   [[nodiscard]] const std::vector<std::uint64_t>& damaged_ends() const { return damaged_ends_; }
   // Packs and lists of records without `.done`: they may be read, and nothing may rely on them.
@@ -151,15 +166,13 @@ class Collections {
     Time put;
     std::optional<CollectionDone> done;
   };
-  Result<> read_new(ObjectStore& store, const RepositoryKeys& keys, const DeviceKeyLookup& devices,
-                    const RetentionLock& lock);
-  Result<> take_record(Result<Bytes> object, Time put, const RepositoryKeys& keys,
-                       const DeviceKeyLookup& devices);
-  Result<> take_end(std::uint64_t number, Result<Bytes> object, const RepositoryKeys& keys,
-                    const DeviceKeyLookup& devices);
+  Result<> read_new(const CollectionSource& source);
+  Result<> take_record(const CollectionSource& source, Result<Bytes> object, Time put);
+  Result<> take_end(const CollectionSource& source, std::uint64_t number, Result<Bytes> object);
   void sum_up();
   std::vector<Entry> records_;
   std::uint64_t ended_ = 0;
+  std::optional<std::uint64_t> broken_;
   std::vector<std::uint64_t> damaged_ends_;
   ObjectNames condemned_, gone_;
 };

@@ -36,7 +36,8 @@ class CollectionRecords : public testing::Test {
   }
   void put(const CollectionRecord& r) { store.overwrite(collection_name(r.number), sealed(r)); }
   Result<> refresh() {
-    return collections.refresh(store, repository.keys, repository.devices(), {});
+    const DeviceKeyLookup devices = repository.devices();
+    return collections.refresh({store, repository.keys, devices});
   }
 
   forge::TestRepository repository{1};

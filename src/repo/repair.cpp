@@ -60,7 +60,8 @@ Result<HeadList> read_with_damage(Repository& repository, bool apply, const Stop
 Result<RepairReport> told_apart(Repository& repository,
                                 const std::function<Result<RepairReport>()>& repair) {
   auto read = repository.refresh_collections();
-  if (!read && repository.collections().damaged_ends().empty())
+  const Collections& collections = repository.collections();
+  if (!read && collections.damaged_ends().empty() && !collections.broken())
     return std::unexpected(std::move(read).error());
   const std::uint64_t before = repository.collections().state();
   auto report = repair();
@@ -70,6 +71,18 @@ Result<RepairReport> told_apart(Repository& repository,
   return fail(Code::conflict,
               fmt::format("another device collects this repository; run the repair again ({})",
                           report.error().what));
+}
+
+// Every repair but that of the index: what collections said must be known.
+Result<RepairReport> after_records(Repository& repository,
+                                   const std::function<Result<RepairReport>()>& repair) {
+  return told_apart(repository, [&]() -> Result<RepairReport> {
+    if (repository.collections().broken())
+      return fail(Code::denied,
+                  fmt::format("{}: damaged or lost. Run 'holdfast repair index --apply' first",
+                              collection_name(*repository.collections().broken())));
+    return repair();
+  });
 }
 
 // ---- records of repairs
@@ -219,6 +232,37 @@ Result<> settle_heads(Repository& repository, bool apply, RepairReport& report) 
   return {};
 }
 
+// Records of collections that are damaged, or lost before later ones: put back from this home's
+// copy. Without one nothing but another home's copy helps: what it condemned is written nowhere
+// else.
+Result<> mend_records(Repository& repository, bool apply, RepairReport& report) {
+  const RepositoryParts& parts = repository.parts();
+  for (std::optional<std::uint64_t> last;;) {
+    auto read = repository.refresh_collections();
+    const auto broken = repository.collections().broken();
+    if (!broken) return {};
+    const std::string name = collection_name(*broken);
+    auto copy = parts.cache.read(collection_copy_name(*broken), kRecordObjectMax);
+    const auto held = copy ? open_collection(*copy, *broken, parts.keys, parts.devices)
+                           : std::unexpected(copy.error());
+    if (!held)
+      return fail(read.error().code,
+                  fmt::format("{}. This home has no copy of it: run the repair on another machine "
+                              "of the account",
+                              read.error().what));
+    if (last == broken)  // it was put back, and is not what the others follow
+      return std::unexpected(std::move(read).error());
+    report.found.push_back(fmt::format(
+        "{}: damaged or lost; until it is repaired no backup and no prune can be made; this home "
+        "has a copy",
+        name));
+    if (!apply) return {};
+    HF_TRY(parts.store.remove(name));
+    HF_TRY(parts.store.put(name, *copy));
+    last = broken;
+  }
+}
+
 // Ends of collections that do not hold. What such a one called used is not known any more; whatever
 // of its collection still stands is called used by the new one, and a later collection looks again.
 Result<> mend_ends(Repository& repository, bool apply, RepairReport& report) {
@@ -264,6 +308,8 @@ Result<RepairReport> index_repair(Repository& repository, const RepairOptions& o
   const RepositoryParts& parts = repository.parts();
   HF_ASSIGN(const auto lock, writer_lock(repository));
   RepairReport report;
+  HF_TRY(mend_records(repository, options.apply, report));
+  if (repository.collections().broken()) return report;  // nothing else can be looked at then
   const std::uint64_t looked = repository.collections().newest();
   HF_TRY(settle_heads(repository, options.apply, report));
   if (options.apply) {  // the local index: from nothing
@@ -445,8 +491,8 @@ class PackRepair {
 
 Result<RepairReport> repair_packs(Repository& repository, const RepairOptions& options,
                                   RepairProgress& progress, const Stop& stop) {
-  return told_apart(repository,
-                    [&] { return PackRepair(repository, options, progress, stop).run(); });
+  return after_records(repository,
+                       [&] { return PackRepair(repository, options, progress, stop).run(); });
 }
 
 // ---- snapshots
@@ -761,8 +807,8 @@ class SnapshotRepair {
 
 Result<RepairReport> repair_snapshots(Repository& repository, const RepairOptions& options,
                                       RepairProgress& progress, const Stop& stop) {
-  return told_apart(repository,
-                    [&] { return SnapshotRepair(repository, options, progress, stop).run(); });
+  return after_records(repository,
+                       [&] { return SnapshotRepair(repository, options, progress, stop).run(); });
 }
 
 // ---- trees that no head names
@@ -916,8 +962,8 @@ class TreeHunt {
 
 Result<RepairReport> recover_snapshots(Repository& repository, const RepairOptions& options,
                                        RepairProgress& progress, const Stop& stop) {
-  return told_apart(repository,
-                    [&] { return TreeHunt(repository, options, progress, stop).run(); });
+  return after_records(repository,
+                       [&] { return TreeHunt(repository, options, progress, stop).run(); });
 }
 
 }  // namespace holdfast

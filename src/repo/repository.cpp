@@ -504,11 +504,23 @@ Result<> Repository::refresh_for_reading(std::vector<std::string>& damaged) {
   return {};
 }
 
+// For a repair, should the store damage or lose it: no other object says what it said. A copy in
+// the cache, of any device, is enough; one that cannot be kept is no error.
+void Repository::keep_copy(std::uint64_t number, ByteSpan object) {
+  const std::string name = collection_copy_name(number);
+  // The first one stays, should the store show another one later.
+  if (const auto there = parts_.cache.read(name, 1); there || there.error().code != Code::not_found)
+    return;
+  [[maybe_unused]] const auto kept = parts_.cache.replace(name, object);
+}
+
 Result<> Repository::refresh_collections() {
   constexpr int looks = 3;  // as for heads()
   Result<> read;
   for (int look = 1; look <= looks; ++look) {
-    read = collections_.refresh(parts_.store, parts_.keys, parts_.devices, parts_.lock);
+    read = collections_.refresh(
+        {parts_.store, parts_.keys, parts_.devices, parts_.lock,
+         [&](std::uint64_t number, ByteSpan object) { keep_copy(number, object); }});
     if (read || read.error().code != Code::alarm) break;
   }
   if (collections_applied_ == collections_.state()) return read;
@@ -891,6 +903,10 @@ Result<> put_tags(const RepositoryParts& parts, const Snapshot& snapshot,
                                             snapshot.id.brief()));
   HF_TRY(std::move(put));
   return check_there(parts.store, tags_name(ref, revision), object);
+}
+
+std::string collection_copy_name(std::uint64_t number) {
+  return fmt::format("collections/{:016x}", number);
 }
 
 Result<bool> put_collection(Repository& repository, const CollectionRecord& record) {

@@ -163,6 +163,7 @@ class Repository {
   Result<std::vector<std::string>> sync_index_with(const std::vector<IndexedPack>& journal,
                                                    const HeadList& heads, const Stop& stop);
   Result<> check_known_collections();
+  void keep_copy(std::uint64_t number, ByteSpan object);
   Result<> refresh_for_reading(std::vector<std::string>& damaged);
   static Result<std::vector<ListedPack>> open_list(const RepositoryKeys& keys,
                                                    const PackListRef& ref, Result<Bytes> object);
@@ -198,6 +199,8 @@ Result<std::vector<PackListRef>> put_pack_lists(const RepositoryParts& parts,
 // Gives a snapshot other tags. Code::conflict: another device did, just now.
 Result<> put_tags(const RepositoryParts& parts, const Snapshot& snapshot,
                   std::vector<std::string> tags);
+// What a home's cache calls its copy of gc/<number>.
+std::string collection_copy_name(std::uint64_t number);
 // Puts gc/<number>. False: another pruner was first with that number.
 Result<bool> put_collection(Repository& repository, const CollectionRecord& record);
 // Puts its end. False: there is one.

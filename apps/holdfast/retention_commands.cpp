@@ -113,6 +113,8 @@ Result<int> prune_opened(const Context& context, OpenRepository& opened,
   constexpr double days = 24.0 * 3600 * 1e9;
   PruneOptions options;
   options.dry_run = command.dry_run;
+  constexpr unsigned workers_max = 8;  // about 5 MB each
+  options.workers = std::clamp(opened.repository().parts().store.parallel(), 2U, workers_max);
   options.unused_max = command.max_unused_percent / 100;
   if (command.max_repack) options.repack_max = *command.max_repack;
   options.give_up_after_ns = static_cast<std::int64_t>(command.give_up_after_days * days);

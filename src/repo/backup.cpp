@@ -210,6 +210,7 @@ class Run {
         options_(options),
         progress_(progress),
         stop_(stop),
+        has_parent_(parent != nullptr),
         before_(repository.nodes(), parent),
         chunker_(repository.parts().keys.secrets.chunker_key.span(), ChunkerPath::automatic,
                  kChunkerLimits),
@@ -228,7 +229,7 @@ class Run {
   }
 
   Result<TreeRoot> store() {
-    lane_.emplace(*writer_, ObjectType::tree_pack);
+    lane_.emplace(*writer_, ObjectType::tree_pack, has_parent_);
     sink_.emplace(*lane_);
     const ByteSpan tree_key = repository_.parts().keys.secrets.tree_key.span();
     tree_.emplace(*sink_, tree_key);
@@ -517,6 +518,7 @@ class Run {
   const BackupOptions& options_;
   BackupProgress& progress_;
   const Stop& stop_;
+  const bool has_parent_;
   Before before_;
   Chunker chunker_;
   ChunkWriter* writer_;

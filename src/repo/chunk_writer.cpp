@@ -15,6 +15,10 @@ constexpr std::size_t kOpenFramesMax = 2;
 // Very small chunks: what is kept in memory for each of a pack's chunks must not outweigh the pack.
 constexpr std::size_t kFrameChunksAim = 8192, kPackChunksAim = 32768;
 
+// Of a lane whose pieces will be read one by one: bytes in a frame, and in all, before frames get
+// as large as others. Measured with 200 snapshots of 30,000 files, 1 % changed each time.
+constexpr std::size_t kScatteredFrame = 128U << 10, kScatteredMax = 4U << 20;
+
 struct Part {
   Bytes plain;
   std::vector<PackChunk> chunks;
@@ -174,9 +178,10 @@ Result<std::vector<IndexedPack>> ChunkWriter::finish() {
   return std::move(put_);
 }
 
-ChunkWriter::Lane::Lane(ChunkWriter& writer, ObjectType type)
+ChunkWriter::Lane::Lane(ChunkWriter& writer, ObjectType type, bool scattered)
     : writer_(writer),
       type_(type),
+      scattered_(scattered),
       hasher_(writer.context_.keys.secrets.id_key.span()),
       compressor_(writer.compression_) {}
 ChunkWriter::Lane::~Lane() = default;
@@ -196,7 +201,9 @@ Result<ChunkWriter::Lane::Frame*> ChunkWriter::Lane::frame_for(std::uint64_t gro
     found->group = group;
     found->compress = compress;
   }
-  if (found->plain.size() + size > kFramePlainMax || found->chunks.size() >= kFrameChunksAim)
+  const std::size_t plain_max =
+      scattered_ && put_ < kScatteredMax ? kScatteredFrame : kFramePlainMax;
+  if (found->plain.size() + size > plain_max || found->chunks.size() >= kFrameChunksAim)
     HF_TRY(seal(*found));
   found->used = ++clock_;
   return &*found;
@@ -208,6 +215,7 @@ Result<ChunkId> ChunkWriter::Lane::put(ChunkType type, ByteSpan plain, std::uint
   const ChunkId id = hasher_.id(type, plain);
   if (!writer_.claim(id)) return id;
   HF_ASSIGN(Frame * frame, frame_for(group, compress, plain.size()));
+  put_ += plain.size();
   frame->plain.insert(frame->plain.end(), plain.begin(), plain.end());
   frame->chunks.push_back({id, static_cast<std::uint32_t>(plain.size()), type});
   ++writer_.counts_.chunks_new;

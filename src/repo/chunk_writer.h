@@ -52,7 +52,10 @@ class ChunkWriter {
   // group of their own (MET-01).
   class Lane {
    public:
-    Lane(ChunkWriter& writer, ObjectType type);
+    // `scattered`: what is put will be read a piece here and a piece there, among what other runs
+    // put, as the nodes are that a change touched. Its frames are small, as a reader has to decode
+    // the whole of one for each piece; but not when it is so much that it stands for itself.
+    Lane(ChunkWriter& writer, ObjectType type, bool scattered = false);
     ~Lane();
     Lane(const Lane&) = delete;
     Lane& operator=(const Lane&) = delete;
@@ -75,6 +78,8 @@ class ChunkWriter {
 
     ChunkWriter& writer_;
     ObjectType type_;
+    bool scattered_;
+    std::size_t put_ = 0;  // plain bytes
     ChunkHasher hasher_;
     FrameCompressor compressor_;
     std::vector<Frame> frames_;

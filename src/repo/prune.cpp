@@ -457,7 +457,7 @@ class Planner {
 // ---- writing again
 
 // False: a frame of it cannot be read; the pack must stay.
-Result<bool> repack(Repacker& repacker, const RepositoryParts& parts, const IndexedPack& pack,
+Result<bool> repack(Repacker::Hand& hand, const RepositoryParts& parts, const IndexedPack& pack,
                     std::vector<std::pair<std::uint16_t, std::uint16_t>> places, const Stop& stop) {
   const auto moved = [&]() -> Result<> {
     HF_ASSIGN(const PackTable table,
@@ -470,7 +470,7 @@ Result<bool> repack(Repacker& repacker, const RepositoryParts& parts, const Inde
       slots.clear();
       for (; from < places.size() && places[from].first == frame; ++from)
         slots.push_back(places[from].second);
-      HF_TRY(repacker.move_frame(table, frame, slots));
+      HF_TRY(hand.move_frame(table, frame, slots));
     }
     return {};
   }();
@@ -570,14 +570,24 @@ class Prune {
     std::unordered_set<ObjectHash, IdHash> avoid(plan.condemned.begin(), plan.condemned.end());
     for (const IndexedPack& pack : plan.repack) avoid.insert(pack.pack);
     Repacker repacker(repository_, std::move(avoid));
-    for (const IndexedPack& pack : plan.repack) {
-      HF_ASSIGN(const bool done,
-                holdfast::repack(repacker, parts_, pack, std::move(places[pack.pack]), stop_));
-      progress_.done += pack.size;
-      if (done)
-        plan.condemned.push_back(pack.pack);
+    std::vector<Result<bool>> moved(plan.repack.size(), true);
+    std::atomic<std::size_t> next{0};
+    std::atomic<bool> failed{false};
+    parallel_for(options_.workers, options_.workers, [&](std::size_t) {
+      Repacker::Hand hand(repacker);
+      for (std::size_t i = next++; i < moved.size() && !failed; i = next++) {
+        const IndexedPack& pack = plan.repack[i];
+        moved[i] = holdfast::repack(hand, parts_, pack, std::move(places.at(pack.pack)), stop_);
+        failed = failed || !moved[i];
+        progress_.done += pack.size;
+      }
+    });
+    for (std::size_t i = 0; i < moved.size(); ++i) {
+      HF_TRY(moved[i]);
+      if (*moved[i])
+        plan.condemned.push_back(plan.repack[i].pack);
       else
-        report_.left.push_back(pack.pack.hex());
+        report_.left.push_back(plan.repack[i].pack.hex());
     }
     HF_ASSIGN(const auto written, repacker.finish());
     report_.bytes_written += repacker.bytes_written();

@@ -11,6 +11,7 @@ namespace holdfast {
 
 struct PruneOptions {
   bool dry_run = false;
+  unsigned workers = 1;  // threads that write packs again
   // Share of the used bytes that may stay unused in packs that are kept; above it, packs with the
   // largest unused share are written again without it.
   double unused_max = 0.05;

@@ -5,7 +5,6 @@ namespace holdfast {
 
 Repacker::Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash> avoid)
     : repository_(repository),
-      frames_(repository.parts().keys),
       writer_({.store = repository.parts().store,
                .keys = repository.parts().keys,
                .device = repository.parts().device,
@@ -14,14 +13,18 @@ Repacker::Repacker(Repository& repository, std::unordered_set<ObjectHash, IdHash
                .index = repository.index(),
                .stored = [](const PackTable&) -> Result<> { return {}; },
                .distrusted = std::move(avoid)},
-              Compression::balanced),
-      data_(writer_, ObjectType::data_pack),
-      tree_(writer_, ObjectType::tree_pack) {}
+              Compression::balanced) {}
+
+Repacker::Hand::Hand(Repacker& repacker)
+    : store_(repacker.repository_.parts().store),
+      frames_(repacker.repository_.parts().keys),
+      data_(repacker.writer_, ObjectType::data_pack),
+      tree_(repacker.writer_, ObjectType::tree_pack) {}
 
 // A frame's chunks stay among themselves: they are of one owner (MET-01).
-Result<> Repacker::move_frame(const PackTable& table, std::size_t frame,
-                              std::span<const std::uint16_t> slots) {
-  HF_TRY(frames_.read(repository_.parts().store, table, frame, plain_));
+Result<> Repacker::Hand::move_frame(const PackTable& table, std::size_t frame,
+                                    std::span<const std::uint16_t> slots) {
+  HF_TRY(frames_.read(store_, table, frame, plain_));
   const PackFrame& f = table.frames[frame];
   ChunkWriter::Lane& lane = table.type == ObjectType::tree_pack ? tree_ : data_;
   ++group_;
@@ -37,12 +40,6 @@ Result<> Repacker::move_frame(const PackTable& table, std::size_t frame,
     offset += chunk.length;
   }
   return lane.flush();
-}
-
-Result<std::vector<IndexedPack>> Repacker::finish() {
-  HF_TRY(data_.flush());
-  HF_TRY(tree_.flush());
-  return writer_.finish();
 }
 
 }  // namespace holdfast

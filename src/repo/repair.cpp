@@ -455,8 +455,9 @@ class PackRepair {
   Result<> save() {
     std::unordered_set<ObjectHash, IdHash> avoid(condemned_.begin(), condemned_.end());
     Repacker repacker(repository_, std::move(avoid));
+    Repacker::Hand hand(repacker);
     for (const auto* packs : {&bad_, &strays_})
-      for (const SeenPack& seen : *packs) HF_TRY(move(repacker, seen));
+      for (const SeenPack& seen : *packs) HF_TRY(move(hand, seen));
     HF_ASSIGN(const auto written, repacker.finish());
     report_.bytes_written = repacker.bytes_written();
     if (!condemned_.empty() || !written.empty())
@@ -466,12 +467,12 @@ class PackRepair {
     return repository_.note_damaged({}, condemned_);
   }
 
-  Result<> move(Repacker& repacker, const SeenPack& seen) {
+  Result<> move(Repacker::Hand& hand, const SeenPack& seen) {
     for (const std::size_t frame : seen.good_frames) {
       HF_TRY(stop_.check());
       std::vector<std::uint16_t> all(seen.table->frames[frame].chunk_count);
       std::iota(all.begin(), all.end(), std::uint16_t{0});
-      HF_TRY(repacker.move_frame(*seen.table, frame, all));
+      HF_TRY(hand.move_frame(*seen.table, frame, all));
     }
     return {};
   }

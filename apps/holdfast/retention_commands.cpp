@@ -382,7 +382,7 @@ std::string lock_text(std::uint64_t seconds) {
 Result<int> show_lock(const Context& context, OpenRepository& opened) {
   HF_ASSIGN(const HeadList heads, opened.heads(context, false));
   const Client& client = opened.client();
-  Repository& repository = opened.repository();
+  const Repository& repository = opened.repository();
   const std::uint64_t seconds = client.chain().retention_lock(client.keys().place.repository);
   const bool enforced = client.store_lock().enforced;
   const auto period_ns = repository.parts().lock.period_ns;

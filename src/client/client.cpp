@@ -198,7 +198,7 @@ Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
   if (chain.account() != account)
     return fail(Code::denied, "the repository's chain is of another account");
   if (options.despite_alarm && !ours.empty()) {
-    HF_ASSIGN(Chain mine, verify_chain(ours));
+    HF_ASSIGN(const Chain mine, verify_chain(ours));
     for (const Result<>& holds : {check_seen(state, chain), check_no_fork(mine, chain)})
       if (!holds) damaged.push_back("ALARM, passed over: " + holds.error().what);
     return check_no_fork(mine, chain) && chain.position() > mine.position() ? chain : mine;

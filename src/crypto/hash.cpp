@@ -92,7 +92,7 @@ std::string content_md5(ByteSpan bytes) {
   unsigned size = 0;
   crypto_must(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_md5(), nullptr) == 1,
               "MD5");
-  std::array<unsigned char, 2 * EVP_MAX_MD_SIZE> text{};
+  std::array<unsigned char, 32> text{};  // 16 bytes are 24 characters, and a zero
   const int length = EVP_EncodeBlock(text.data(), digest.data(), static_cast<int>(size));
   return {text.begin(), text.begin() + length};
 }

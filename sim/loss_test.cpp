@@ -340,6 +340,39 @@ TEST_F(Loss, what_was_stored_when_a_late_head_arrived_is_listed_by_the_next_one)
   expect_restores(fresh, store, snapshot, machine.tree);
 }
 
+// A tree of a session that was cut short lies in packs that only this home's journal names, and
+// that a collection condemns; they may be read as long as it has not ended.
+TEST_F(Loss, a_tree_in_condemned_packs_of_a_session_without_a_head_is_recovered) {
+  ASSERT_TRUE(machine.backup(store));
+  add_many(machine.tree, "new");
+  const SimTree lost = machine.tree;
+  PutStore dying(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (is_outcome(name)) return fail(Code::unavailable, "died");
+    return std::nullopt;
+  });
+  ASSERT_FALSE(machine.backup(dying));
+  add_many(machine.tree, "more");  // so that the index learns what the first run stored
+  ASSERT_FALSE(machine.backup(dying));
+  Machine other(78, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  PutStore no_end(store, [&](std::string_view name, ByteSpan) -> std::optional<Result<>> {
+    if (name.ends_with(".done")) return fail(Code::unavailable, "died");
+    return std::nullopt;
+  });
+  ASSERT_FALSE(other.prune(no_end, {.give_up_after_ns = 0}));
+  const auto report = machine.repair(store, recover_snapshots, true);
+  ASSERT_TRUE(report) << report.error().what;
+  ASSERT_EQ(report->snapshots.size(), 1U);
+  ASSERT_TRUE(other.prune(store, {}));
+  const auto client = machine.open(store).value();
+  const auto heads = client->repository().heads();
+  ASSERT_TRUE(heads) << heads.error().what;
+  ASSERT_TRUE(client->repository().sync_index(*heads, Stop()));
+  const auto found = std::ranges::find(heads->snapshots, report->snapshots[0].id, &Snapshot::id);
+  ASSERT_NE(found, heads->snapshots.end());
+  EXPECT_EQ(read_back(client->repository(), *found).value(), lost);
+}
+
 // Both write the local index; what the one has put is not listed yet when the other relies on it.
 TEST_F(Loss, a_home_does_not_collect_while_it_backs_up) {
   ASSERT_TRUE(machine.backup(store));

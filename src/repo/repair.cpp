@@ -66,8 +66,6 @@ Result<RepairReport> told_apart(Repository& repository,
   const std::uint64_t before = repository.collections().state();
   auto report = repair();
   if (!read || report || !is_damage(report.error())) return report;
-  report = repair();  // what the index knew of may have been moved before the first look
-  if (report || !is_damage(report.error())) return report;
   HF_TRY(repository.refresh_collections());
   if (repository.collections().state() == before) return report;
   return fail(Code::conflict,

@@ -1081,10 +1081,9 @@ Result<> Session::load_journal() {
   HF_ASSIGN(const auto packs, repository_.read_journal());
   std::vector<ObjectHash> lost;
   for (const IndexedPack& pack : packs) {
-    if (repository_.collections().doomed(pack.pack)) {
-      lost.push_back(pack.pack);
-      continue;
-    }
+    // Nothing will rest on it. It stays in the index as long as it may be read: a tree that is
+    // being recovered may lie in it.
+    if (repository_.collections().doomed(pack.pack)) continue;
     auto table = read_pack_table(parts.store, parts.keys, parts.devices, pack.pack, pack.type);
     if (!table && table.error().code == Code::unavailable)
       return std::unexpected(std::move(table).error());

@@ -198,7 +198,7 @@ Result<const Snapshot*> by_prefix(const HeadList& heads, std::string_view text,
   for (const auto* snapshots : {&heads.snapshots, &heads.dropped})
     for (const Snapshot& s : *snapshots) {
       if (!s.id.hex().starts_with(text)) continue;
-      if (snapshots == &heads.dropped && !heads.held.contains({s.device, s.number})) continue;
+      if (snapshots == &heads.dropped && !heads.is_held(s)) continue;
       if (found != nullptr)
         return usage(
             fmt::format("snapshot '{}': more than one begins so: {} and {}; give more digits", text,

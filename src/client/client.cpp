@@ -199,9 +199,10 @@ Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
     return fail(Code::denied, "the repository's chain is of another account");
   if (options.despite_alarm && !ours.empty()) {
     HF_ASSIGN(const Chain mine, verify_chain(ours));
-    for (const Result<>& holds : {check_seen(state, chain), check_no_fork(mine, chain)})
-      if (!holds) damaged.push_back("ALARM, passed over: " + holds.error().what);
-    return check_no_fork(mine, chain) && chain.position() > mine.position() ? chain : mine;
+    const auto forked = check_no_fork(mine, chain);
+    for (const Result<>& holds : {check_seen(state, chain), forked})
+      if (!holds) damaged.push_back(passed_over(holds.error()));
+    return forked && chain.position() > mine.position() ? chain : mine;
   }
   if (!options.accept_rollback) HF_TRY(check_seen(state, chain));
   if (!ours.empty()) {

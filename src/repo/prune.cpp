@@ -253,7 +253,7 @@ class Planner {
     roots.reserve(heads_.snapshots.size());
     for (const Snapshot& s : heads_.snapshots) roots.push_back(&s);
     for (const Snapshot& s : heads_.dropped)
-      if (heads_.held.contains({s.device, s.number})) roots.push_back(&s);
+      if (heads_.is_held(s)) roots.push_back(&s);
     HF_TRY(mark(repository_, roots, seen_, progress_, stop_, [&](const ChunkId& id) -> Result<> {
       return repository_.index().find(id) ? Result<>() : lost_chunk(id);
     }));
@@ -384,7 +384,7 @@ class Planner {
     for (const Snapshot& s : heads_.dropped) {
       const HeadRef ref{s.device, s.number};
       if (s.number == newest[s.device]) continue;  // what other devices remember of it
-      if (heads_.held.contains(ref)) continue;
+      if (heads_.is_held(s)) continue;
       if (!named.contains(ref)) {
         plan_.heads.push_back(ref);
         ++plan_.figures.snapshots_removed;

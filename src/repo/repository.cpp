@@ -362,11 +362,8 @@ Result<HeadList> Repository::read_heads(std::vector<MissingHead>* missing) {
     for (const MissingHead& head : *missing)
       if (!sequences.at.contains(head.at)) sequences.damaged.insert(head.at);
   }
-  for (const Result<>& holds : {check_sequences(sequences), check_known(known, sequences)}) {
-    if (holds) continue;
-    if (!parts_.despite_alarm) return std::unexpected(holds.error());
-    list.damaged.push_back("ALARM, passed over: " + holds.error().what);
-  }
+  HF_TRY(pass_over_alarm(check_sequences(sequences), list.damaged));
+  HF_TRY(pass_over_alarm(check_known(known, sequences), list.damaged));
   for (const Snapshot& s : list.dropped) {
     const HeadRef ref{s.device, s.number};
     if (const Time put = names.stubs_put.at(ref); parts_.lock.holds(put))
@@ -430,9 +427,9 @@ Result<> Repository::read_head(const HeadRef& ref, Result<Bytes> object,
     list.damaged.push_back(head.error().what);
     return {};
   }
-  if (auto named = parts_.check_chain(head->chain_position, head->chain_hash); !named) {
-    if (!parts_.despite_alarm) return named;
-    list.damaged.push_back("ALARM, passed over: " + named.error().what);
+  const auto named = parts_.check_chain(head->chain_position, head->chain_hash);
+  HF_TRY(pass_over_alarm(named, list.damaged));
+  if (!named) {
     sequences.damaged.insert(ref);
     return {};
   }
@@ -498,9 +495,16 @@ Result<> Repository::remember_collections() {
 // A damaged record must not keep anybody from what can be read; sessions and collections refuse.
 Result<> Repository::refresh_for_reading(std::vector<std::string>& damaged) {
   auto read = refresh_collections();
-  const bool alarm = !read && read.error().code == Code::alarm;
-  if (read || !(is_damage(read.error()) || (alarm && parts_.despite_alarm))) return read;
-  damaged.push_back((alarm ? "ALARM, passed over: " : "") + std::move(read).error().what);
+  if (read || !is_damage(read.error())) return pass_over_alarm(std::move(read), damaged);
+  damaged.push_back(std::move(read).error().what);
+  return {};
+}
+
+std::string passed_over(const Error& alarm) { return "ALARM, passed over: " + alarm.what; }
+
+Result<> Repository::pass_over_alarm(Result<> checked, std::vector<std::string>& damaged) const {
+  if (checked || checked.error().code != Code::alarm || !parts_.despite_alarm) return checked;
+  damaged.push_back(passed_over(checked.error()));
   return {};
 }
 

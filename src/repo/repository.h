@@ -51,7 +51,10 @@ struct HeadList {
   std::vector<std::string> damaged;  // heads and stubs that cannot be read: name and why
   std::vector<Snapshot> dropped;     // that stand still, and do not count any more
   std::map<HeadRef, Time> held;      // of these, until when the retention lock holds them
-  std::uint64_t collections = 0;     // Collections::state() before they were read
+  [[nodiscard]] bool is_held(const Snapshot& s) const {
+    return held.contains({s.device, s.number});
+  }
+  std::uint64_t collections = 0;  // Collections::state() before they were read
   std::vector<HeadRef> damaged_stubs;
   std::vector<std::string> leftovers;  // records beside heads that are gone
   // What the next head of a device follows: its newest one, also of those that only a stub tells
@@ -162,6 +165,8 @@ class Repository {
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
   Result<std::vector<std::string>> sync_index_with(const std::vector<IndexedPack>& journal,
                                                    const HeadList& heads, const Stop& stop);
+  // With despite_alarm an alarm is named in `damaged`, and no error.
+  Result<> pass_over_alarm(Result<> checked, std::vector<std::string>& damaged) const;
   Result<> check_known_collections();
   void keep_copy(std::uint64_t number, ByteSpan object);
   Result<> refresh_for_reading(std::vector<std::string>& damaged);
@@ -179,6 +184,9 @@ class Repository {
   Collections collections_;
   std::optional<std::uint64_t> collections_applied_;  // state() that the index knows of
 };
+
+// What is said of an alarm where despite_alarm passes it over.
+std::string passed_over(const Error& alarm);
 
 // How Session::commit's Code::conflict begins: a collection did not wait for this session. All of
 // it is to be done again, in a new one.

@@ -39,6 +39,8 @@ std::chrono::year_month_day date_of(std::int64_t local_day) {
   return Days(std::chrono::days(static_cast<int>(local_day)));
 }
 
+}  // namespace
+
 std::string utc_text(Time time) {
   const std::int64_t seconds = seconds_of(time), day = floor_div(seconds, kDay_s);
   const auto date = date_of(day);
@@ -46,6 +48,8 @@ std::string utc_text(Time time) {
   return fmt::format("{:04}-{:02}-{:02} {:02}:{:02} UTC", int(date.year()), unsigned(date.month()),
                      unsigned(date.day()), minutes / 60, minutes % 60);
 }
+
+namespace {
 
 // "26 hours", "12 days": how far `late` lies after `early`.
 std::string distance_text(Time early, Time late) {

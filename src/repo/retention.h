@@ -64,6 +64,9 @@ inline constexpr std::int64_t kClockTolerance_h = 26;
 // the second: a backup made a minute ago, by the same wrong clock, proves nothing.
 inline constexpr std::int64_t kClockProof_days_min = 7, kClockProof_days_max = 45;
 
+// For messages: "2026-06-15 12:00 UTC".
+std::string utc_text(Time time);
+
 struct RetentionDecision {
   std::size_t item = 0;  // index into the items that were passed
   bool kept = false;

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <mutex>
 
 #include "base/parallel.h"
+#include "repo/retention.h"
 
 namespace holdfast {
 
@@ -151,16 +151,6 @@ class Pass {
   LockReport report_;
 };
 
-std::string utc(Time time) {
-  const std::chrono::sys_seconds seconds{std::chrono::seconds(time.ns / 1'000'000'000)};
-  const auto day = std::chrono::floor<std::chrono::days>(seconds);
-  const std::chrono::year_month_day date{day};
-  const std::chrono::hh_mm_ss clock{seconds - day};
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
-}
-
 }  // namespace
 
 Time locked_until(Time now, std::int64_t period_ns) {
@@ -173,7 +163,7 @@ Result<> check_lock_clock(Time store, Time machine) {
   return fail(Code::denied,
               fmt::format("the store's clock says {}, this machine's {}: a retention lock rests on "
                           "them. Nothing was locked or removed; set the one that is wrong",
-                          utc(store), utc(machine)));
+                          utc_text(store), utc_text(machine)));
 }
 
 Result<LockReport> extend_locks(Repository& repository, const Stop& stop) {

@@ -111,6 +111,14 @@ Result<> FaultStore::remove(std::string_view name) {
   return done;
 }
 
+Result<> FaultStore::keep_until(std::string_view name, Time until) {
+  const Fate fate = decide(Kind::other);
+  if (fate.before) return lost(fate.crash, "keep", name);
+  auto done = inner_.keep_until(name, until);
+  if (fate.after) return lost(fate.crash, "keep", name);
+  return done;
+}
+
 std::uint64_t FaultStore::calls() const {
   const std::lock_guard lock(mutex_);
   return calls_;

@@ -39,6 +39,8 @@ class FaultStore final : public ObjectStore {
   Result<> list(std::string_view prefix,
                 const std::function<Result<>(const ObjectInfo&)>& visit) override;
   Result<> remove(std::string_view name) override;
+  Result<StoreLock> lock() override { return inner_.lock(); }
+  Result<> keep_until(std::string_view name, Time until) override;
   [[nodiscard]] unsigned parallel() const override { return inner_.parallel(); }
 
   [[nodiscard]] std::uint64_t calls() const;

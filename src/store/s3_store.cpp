@@ -410,6 +410,27 @@ Result<> S3Store::list(std::string_view prefix,
   return ended();
 }
 
+// A page that is not whole is as one that was not given.
+template <class Page>
+Result<Page> S3Store::read_page(std::string_view prefix, std::string query,
+                                Result<Page> (*parse)(ByteSpan)) {
+  const Call call{
+      .method = "GET", .name = prefix, .path = std::move(query), .answer_max = kPageMax};
+  HF_ASSIGN(const HttpAnswer answer, send(call));
+  if (answer.status != kOk) return refused(call, answer);
+  auto page = parse(answer.body);
+  if (page) return page;
+  page.error().code = Code::unavailable;
+  return wrap(std::move(page).error(),
+              fmt::format("list {} (bucket {})", escaped(prefix), options_.place.bucket));
+}
+
+std::unexpected<Error> S3Store::same_page_again(std::string_view prefix) const {
+  return fail(Code::unavailable,
+              fmt::format("list {} (bucket {}): the service gives the same page again",
+                          escaped(prefix), options_.place.bucket));
+}
+
 Result<> S3Store::list_keys(std::string_view prefix,
                             const std::function<Result<>(ObjectInfo&)>& visit) {
   const std::string full = key(prefix);
@@ -419,22 +440,11 @@ Result<> S3Store::list_keys(std::string_view prefix,
     if (!token.empty()) query += fmt::format("continuation-token={}&", percent(token));
     query += "encoding-type=url&list-type=2";
     if (!full.empty()) query += fmt::format("&prefix={}", percent(full));
-    const Call call{.method = "GET", .name = prefix, .path = query, .answer_max = kPageMax};
-    HF_ASSIGN(const HttpAnswer answer, send(call));
-    if (answer.status != kOk) return refused(call, answer);
-    auto page = parse_s3_page(answer.body);
-    if (!page) {
-      page.error().code = Code::unavailable;
-      return wrap(std::move(page).error(),
-                  fmt::format("list {} (bucket {})", escaped(prefix), options_.place.bucket));
-    }
-    for (ObjectInfo& info : page->objects) HF_TRY(visit(info));
-    if (page->next.empty()) return {};
-    if (page->next == token)
-      return fail(Code::unavailable,
-                  fmt::format("list {} (bucket {}): the service gives the same page again",
-                              escaped(prefix), options_.place.bucket));
-    token = std::move(page->next);
+    HF_ASSIGN(S3Page page, read_page(prefix, std::move(query), parse_s3_page));
+    for (ObjectInfo& info : page.objects) HF_TRY(visit(info));
+    if (page.next.empty()) return {};
+    if (page.next == token) return same_page_again(prefix);
+    token = std::move(page.next);
   }
 }
 
@@ -479,27 +489,16 @@ Result<> S3Store::list_versions(std::string_view prefix,
     if (!version_marker.empty())
       query += fmt::format("&version-id-marker={}", percent(version_marker));
     query += "&versions=";
-    const Call call{.method = "GET", .name = prefix, .path = query, .answer_max = kPageMax};
-    HF_ASSIGN(const HttpAnswer answer, send(call));
-    if (answer.status != kOk) return refused(call, answer);
-    auto page = parse_s3_version_page(answer.body);
-    if (!page) {
-      page.error().code = Code::unavailable;
-      return wrap(std::move(page).error(), fmt::format("list versions of {} (bucket {})",
-                                                       escaped(prefix), options_.place.bucket));
-    }
-    for (const S3Version& version : page->versions) {
+    HF_ASSIGN(S3VersionPage page, read_page(prefix, std::move(query), parse_s3_version_page));
+    for (const S3Version& version : page.versions) {
       HF_ASSIGN(const bool more, visit(version));
       if (!more) return {};
     }
-    if (page->next_key.empty()) return {};
-    if (page->next_key == key_marker && page->next_version == version_marker)
-      return fail(Code::unavailable,
-                  fmt::format("list versions of {} (bucket {}): the service gives the same page "
-                              "again",
-                              escaped(prefix), options_.place.bucket));
-    key_marker = std::move(page->next_key);
-    version_marker = std::move(page->next_version);
+    if (page.next_key.empty()) return {};
+    if (page.next_key == key_marker && page.next_version == version_marker)
+      return same_page_again(prefix);
+    key_marker = std::move(page.next_key);
+    version_marker = std::move(page.next_version);
   }
 }
 
@@ -621,25 +620,46 @@ Result<> S3Store::keep_until(std::string_view name, Time until) {
   return kept && kept->ns >= until.ns ? Result<>() : Result<>(error);
 }
 
-Result<S3Page> parse_s3_page(ByteSpan xml) {
-  pugi::xml_document document;
+namespace {
+
+// What every page of a listing has.
+struct Listing {
+  pugi::xml_node root;
+  bool more = false, encoded = false;
+  [[nodiscard]] Result<std::string> decoded(std::string_view key) const {
+    return encoded ? from_percent(key) : Result<std::string>(key);
+  }
+};
+Result<Listing> open_listing(pugi::xml_document& document, ByteSpan xml,
+                             std::initializer_list<const char*> names) {
   const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
   if (!parsed)
     return fail(Code::corrupt, fmt::format("the page is not whole: {} at byte {}",
                                            parsed.description(), parsed.offset));
-  const pugi::xml_node root = document.child("ListBucketResult");
-  const std::string_view more = root.child_value("IsTruncated");
+  Listing listing;
+  for (const char* name : names)
+    if (!listing.root) listing.root = document.child(name);
+  const std::string_view more = listing.root.child_value("IsTruncated");
   if (more != "true" && more != "false")
     return fail(Code::corrupt, "the page does not say whether it is the last one");
-  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
+  listing.more = more == "true";
+  listing.encoded = std::string_view(listing.root.child_value("EncodingType")) == "url";
+  return listing;
+}
+
+}  // namespace
+
+Result<S3Page> parse_s3_page(ByteSpan xml) {
+  pugi::xml_document document;
+  HF_ASSIGN(const Listing listing, open_listing(document, xml, {"ListBucketResult"}));
+  const pugi::xml_node root = listing.root;
   S3Page page;
   for (const pugi::xml_node item : root.children("Contents")) {
     const auto size = number(item.child_value("Size"));
     const std::string_view key = item.child_value("Key");
     if (!size || key.empty()) return fail(Code::corrupt, "an object has no key or no size");
-    Result<std::string> name = encoded ? from_percent(key) : std::string(key);
-    if (!name) return std::unexpected(std::move(name).error());
-    page.objects.push_back({std::move(*name), *size});
+    HF_ASSIGN(std::string name, listing.decoded(key));
+    page.objects.push_back({std::move(name), *size});
   }
   if (const pugi::xml_node count = root.child("KeyCount"); count) {
     const auto told = number(count.child_value());
@@ -648,36 +668,25 @@ Result<S3Page> parse_s3_page(ByteSpan xml) {
                                              escaped(count.child_value()), page.objects.size()));
   }
   page.next = root.child_value("NextContinuationToken");
-  if ((more == "true") != !page.next.empty())
-    return fail(Code::corrupt, more == "true" ? "the page is not the last one, and there is no "
-                                                "token for the next one"
-                                              : "the last page has a token for one more");
+  if (listing.more != !page.next.empty())
+    return fail(Code::corrupt, listing.more ? "the page is not the last one, and there is no "
+                                              "token for the next one"
+                                            : "the last page has a token for one more");
   return page;
 }
 
 Result<S3VersionPage> parse_s3_version_page(ByteSpan xml) {
   pugi::xml_document document;
-  const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
-  if (!parsed)
-    return fail(Code::corrupt, fmt::format("the page is not whole: {} at byte {}",
-                                           parsed.description(), parsed.offset));
-  // AWS's name of it, and Ceph's.
-  pugi::xml_node root = document.child("ListVersionsResult");
-  if (!root) root = document.child("ListVersionsOutput");
-  const std::string_view more = root.child_value("IsTruncated");
-  if (more != "true" && more != "false")
-    return fail(Code::corrupt, "the page does not say whether it is the last one");
-  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
-  const auto decoded = [&](std::string_view key) {
-    return encoded ? from_percent(key) : Result<std::string>(key);
-  };
+  HF_ASSIGN(const Listing listing,
+            open_listing(document, xml, {"ListVersionsResult", "ListVersionsOutput"}));
+  const pugi::xml_node root = listing.root;
   S3VersionPage page;
   for (const pugi::xml_node item : root.children()) {
     const std::string_view kind = item.name();
     if (kind != "Version" && kind != "DeleteMarker") continue;
     S3Version version{.key = {}, .version = item.child_value("VersionId")};
     version.marker = kind == "DeleteMarker";
-    HF_ASSIGN(version.key, decoded(item.child_value("Key")));
+    HF_ASSIGN(version.key, listing.decoded(item.child_value("Key")));
     if (version.key.empty() || version.version.empty())
       return fail(Code::corrupt, "a version has no key or no id");
     HF_ASSIGN(version.put, time_of(item.child_value("LastModified")));
@@ -686,10 +695,10 @@ Result<S3VersionPage> parse_s3_version_page(ByteSpan xml) {
     }
     page.versions.push_back(std::move(version));
   }
-  HF_ASSIGN(page.next_key, decoded(root.child_value("NextKeyMarker")));
+  HF_ASSIGN(page.next_key, listing.decoded(root.child_value("NextKeyMarker")));
   page.next_version = root.child_value("NextVersionIdMarker");
-  if (more == "false") page.next_key.clear();
-  if (more == "true" && page.next_key.empty())
+  if (!listing.more) page.next_key.clear();
+  if (listing.more && page.next_key.empty())
     return fail(Code::corrupt, "the page is not the last one, and there is no marker for the next");
   return page;
 }

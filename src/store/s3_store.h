@@ -72,6 +72,10 @@ class S3Store final : public ObjectStore {
   }
   Result<HttpAnswer> send(const Call& call);
   Result<> expect_same(std::string_view name, ByteSpan bytes);
+  template <class Page>
+  Result<Page> read_page(std::string_view prefix, std::string query,
+                         Result<Page> (*parse)(ByteSpan));
+  [[nodiscard]] std::unexpected<Error> same_page_again(std::string_view prefix) const;
   // Pages of ListObjectsV2; `visit` gets full keys.
   Result<> list_keys(std::string_view prefix, const std::function<Result<>(ObjectInfo&)>& visit);
   // Every version and delete marker below a key's beginning, newest first for each key; false from

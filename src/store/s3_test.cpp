@@ -141,6 +141,10 @@ std::vector<Kind> worlds() {
   all.push_back({"ceph_locking", [] {
                    return std::make_unique<CephWorld>(HttpOptions{}, false, Bucket::locking);
                  }});
+  all.push_back({"ceph_locking_retry", [] {
+                   return std::make_unique<RetryWorld>(
+                       std::make_unique<CephWorld>(HttpOptions{}, false, Bucket::locking));
+                 }});
   all.push_back(
       {"ceph_retry", [] { return std::make_unique<RetryWorld>(std::make_unique<CephWorld>()); }});
   return all;

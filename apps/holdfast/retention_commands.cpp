@@ -439,12 +439,18 @@ Result<int> set_lock(const Context& context, std::unique_ptr<OpenRepository> ope
             duration_seconds("retention-lock set", command.duration, kRetentionLockMax / day));
   const Client& client = opened->client();
   const std::uint64_t before = client.chain().retention_lock(client.keys().place.repository);
-  if (!client.store_lock().enforced || seconds != before) {
-    if (command.dry_run && client.store_lock().enforced) {
-      context.out.message(fmt::format("Would change the retention lock from {} to {}",
-                                      lock_text(before), lock_text(seconds)));
-      return 0;
-    }
+  const bool enforced = client.store_lock().enforced;
+  if (command.dry_run && enforced) {
+    context.out.message(fmt::format("Would change the retention lock from {} to {}",
+                                    lock_text(before), lock_text(seconds)));
+    context.out.object({{"message_type", "summary"},
+                        {"command", "retention-lock"},
+                        {"dry_run", true},
+                        {"seconds", seconds},
+                        {"enforced", true}});
+    return 0;
+  }
+  if (!enforced || seconds != before) {  // where nothing enforces it, that refuses
     HF_TRY(append_lock(context, *opened, command, seconds));
     opened.reset();  // the home is opened anew, with the new entry
     HF_ASSIGN(opened, OpenRepository::open(context));
@@ -462,6 +468,7 @@ Result<int> set_lock(const Context& context, std::unique_ptr<OpenRepository> ope
                                 local_time(report.until)));
   out.object({{"message_type", "summary"},
               {"command", "retention-lock"},
+              {"dry_run", false},
               {"seconds", seconds},
               {"enforced", true},
               {"objects", report.objects},

@@ -241,6 +241,14 @@ destroy() {
   run -0 hf --home home3 retention-lock set 1h --dry-run
   has 'Would change the retention lock from none to 1 hours'
   run -0 hf --home home3 retention-lock set 1h
+  # Whatever it is set to: nothing is put and nothing is locked.
+  versions >before
+  run -0 hf --home home3 retention-lock set 1h --dry-run
+  run -0 hf --home home3 retention-lock set 2h --dry-run
+  versions | cmp - before
+  run -0 --separate-stderr hf --home home3 --json retention-lock set 1h --dry-run
+  [ "$(echo "$output" | summary dry_run)" = true ]
+  [ "$(echo "$output" | summary locked)" = null ]
   run -1 hf --home home3 retention-lock set 60s
   has '--paper-key-file'
   run -0 hf --home home3 retention-lock set 60s --paper-key-file paper3

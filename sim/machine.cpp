@@ -108,9 +108,10 @@ Result<InitReport> Machine::init(ObjectStore& store) {
   return init_repository(store, home(), {}, options, {random, clock});
 }
 
-Result<RecoverReport> Machine::recover(ObjectStore& store, const PaperKey& key) {
+Result<RecoverReport> Machine::recover(ObjectStore& store, const PaperKey& key, bool read_only) {
   return recover_home(store, home(), ParsedPaperKey{key.clone(), std::nullopt},
-                      {.device_name = name, .passphrase = std::nullopt}, {random, clock});
+                      {.device_name = name, .passphrase = std::nullopt, .read_only = read_only},
+                      {random, clock});
 }
 
 Result<std::unique_ptr<Client>> Machine::open(ObjectStore& store) {

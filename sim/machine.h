@@ -65,7 +65,7 @@ class Machine {
   Home home() { return {keys, state, cache}; }
   // A new account, its paper key kept in `paper`.
   Result<InitReport> init(ObjectStore& store);
-  Result<RecoverReport> recover(ObjectStore& store, const PaperKey& paper);
+  Result<RecoverReport> recover(ObjectStore& store, const PaperKey& paper, bool read_only = false);
   Result<std::unique_ptr<Client>> open(ObjectStore& store);
   // The whole command: open, heads, index, session, head. The snapshot is what would be reported to
   // the user.

@@ -18,7 +18,9 @@ class Repair : public ::testing::Test {
   void SetUp() override {
     SeededRandom random(5);
     machine.tree = make_tree(random, 25);
-    ASSERT_TRUE(machine.init(store));
+    const auto made = machine.init(store);
+    ASSERT_TRUE(made);
+    place = made->repository;
     for (int i = 0; i < 3; ++i) {
       const auto snapshot = machine.backup(store);
       ASSERT_TRUE(snapshot) << snapshot.error().what;
@@ -124,6 +126,7 @@ class Repair : public ::testing::Test {
 
   std::uint64_t fresh_seed = 100;
   MemoryStore store;
+  RepositoryId place;
   Machine machine{1, "laptop"};
   std::vector<Reported> reported;
 };
@@ -338,6 +341,190 @@ TEST_F(Repair, key_slots_and_secrets_come_back_from_the_home) {
   expect_all_is_well();
 }
 
+// Every bit of it: what it says is signed by nobody.
+TEST_F(Repair, the_description_comes_back_in_whatever_way_it_was_lost) {
+  const Bytes before = store.get("repository", kBig).value();
+  for (std::size_t bit = 0; bit <= 8 * before.size(); ++bit) {
+    SCOPED_TRACE(bit);
+    Bytes damaged = before;
+    if (bit == 8 * before.size()) {
+      ASSERT_TRUE(store.remove("repository"));
+    } else {
+      damaged[bit / 8] ^= std::byte(1U << bit % 8);
+      store.overwrite("repository", damaged);
+    }
+    const auto client = machine.open(store);
+    if (!client) {  // a newer version than any: nobody can say what that would be
+      EXPECT_EQ(client.error().code, Code::denied) << client.error().what;
+      EXPECT_TRUE(client.error().what.contains("update holdfast")) << client.error().what;
+      store.overwrite("repository", before);
+      continue;
+    }
+    EXPECT_EQ((*client)->keys().place.repository, place);
+    EXPECT_EQ(repair_keys(store, machine.home(), **client, true)->size(), 1U);
+    EXPECT_EQ(store.get("repository", kBig).value(), before);
+  }
+  expect_all_is_well();
+}
+
+TEST_F(Repair, a_machine_with_only_the_paper_key_needs_no_description) {
+  const Bytes before = store.get("repository", kBig).value();
+  for (const std::size_t byte : {before.size(), std::size_t{8}, std::size_t{45}}) {
+    SCOPED_TRACE(byte);
+    Bytes damaged = before;
+    if (byte == before.size()) {
+      ASSERT_TRUE(store.remove("repository"));
+    } else {
+      damaged[byte] ^= std::byte{1};  // in the account's id; in the repository's
+      store.overwrite("repository", damaged);
+    }
+    Machine fresh(++fresh_seed, "fresh");
+    const auto recovered = fresh.recover(store, *machine.paper);
+    ASSERT_TRUE(recovered) << recovered.error().what;
+    EXPECT_EQ(recovered->damaged.size(), 1U);
+    EXPECT_EQ(recovered->repository, place);
+    const auto client = fresh.open(store);
+    ASSERT_TRUE(client) << client.error().what;
+    EXPECT_EQ(repair_keys(store, fresh.home(), **client, true)->size(), 1U);
+    EXPECT_EQ(store.get("repository", kBig).value(), before);
+  }
+  expect_all_is_well();
+}
+
+TEST_F(Repair, what_is_no_repository_is_not_taken_for_a_damaged_one) {
+  MemoryStore empty;
+  const auto opened = machine.open(empty);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::not_found);
+  Machine fresh(++fresh_seed, "fresh");
+  EXPECT_EQ(fresh.recover(empty, *machine.paper).error().code, Code::not_found);
+  EXPECT_EQ(fresh.recover(empty, *machine.paper, true).error().code, Code::not_found);
+  // Another account's, whose description is lost.
+  Machine other(++fresh_seed, "other");
+  MemoryStore others;
+  ASSERT_TRUE(other.init(others));
+  ASSERT_TRUE(others.remove("repository"));
+  EXPECT_FALSE(machine.open(others));
+  EXPECT_EQ(fresh.recover(others, *machine.paper).error().code, Code::denied);
+  EXPECT_TRUE(fresh.recover(others, *other.paper));
+}
+
+// A home that only reads, made by the paper key alone.
+class Reader : public Repair {
+ protected:
+  void expect_reads(Machine& reader, ObjectStore& from, const std::vector<Reported>& all) {
+    const auto client = reader.open(from);
+    ASSERT_TRUE(client) << client.error().what;
+    EXPECT_TRUE((*client)->only_reads());
+    Repository& opened = (*client)->repository();
+    const auto heads = opened.heads();
+    ASSERT_TRUE(heads) << heads.error().what;
+    ASSERT_TRUE(opened.sync_index(*heads, Stop()));
+    EXPECT_EQ(heads->snapshots.size(), all.size());
+    for (const Reported& r : all) {
+      const auto found = std::ranges::find(heads->snapshots, r.id, &Snapshot::id);
+      ASSERT_NE(found, heads->snapshots.end());
+      EXPECT_EQ(read_back(opened, *found).value(), r.tree);
+    }
+  }
+  static std::map<std::string, Bytes> everything(ObjectStore& from) {
+    std::map<std::string, Bytes> all;
+    for (const std::string& name : object_names(from, "")) all[name] = from.get(name, kBig).value();
+    return all;
+  }
+  // Recovers, reads, and tries all that writes; nothing in the store may be another one then.
+  void expect_reads_and_writes_nothing(ObjectStore& from, const std::vector<Reported>& all) {
+    const auto before = everything(from);
+    Machine reader(++fresh_seed, "reader");
+    const auto recovered = reader.recover(from, *machine.paper, true);
+    ASSERT_TRUE(recovered) << recovered.error().what;
+    expect_reads(reader, from, all);
+    reader.tree = machine.tree;
+    const auto denied = [](const auto& result) {
+      return !result && result.error().code == Code::denied &&
+             result.error().what.contains("only reads");
+    };
+    EXPECT_TRUE(denied(reader.backup(from)));
+    (void)reader.prune(from, {});  // it may have nothing to do
+    {
+      const auto client = reader.open(from);
+      const auto heads = (*client)->repository().heads();
+      EXPECT_FALSE(drop_snapshot((*client)->repository(), *heads, heads->snapshots[0], ""));
+      EXPECT_TRUE(denied(repair_keys(from, reader.home(), **client, true)));
+      EXPECT_TRUE(denied(set_retention_lock(from, reader.home(), **client, 1, nullptr)));
+      MemoryStore another;
+      EXPECT_TRUE(denied(reader.init(another)));
+    }
+    EXPECT_EQ(everything(from), before);
+  }
+};
+
+TEST_F(Reader, reads_all_and_writes_nothing) { expect_reads_and_writes_nothing(store, reported); }
+
+TEST_F(Reader, sees_what_devices_back_up_that_came_later) {
+  Machine reader(++fresh_seed, "reader"), later(++fresh_seed, "later");
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  expect_reads(reader, store, reported);
+  ASSERT_TRUE(later.recover(store, *machine.paper));
+  later.tree = machine.tree;
+  const auto snapshot = later.backup(store);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  reported.push_back({snapshot->id, later.tree});
+  expect_reads(reader, store, reported);
+}
+
+TEST_F(Reader, RNS_01_bytes_under_the_next_number_of_the_chain_shut_nobody_out) {
+  const std::string blocked = chain_object_name((*machine.open(store))->chain().position() + 1);
+  ASSERT_TRUE(store.put(blocked, as_bytes("no entry")));
+  // Who has a home goes on backing up.
+  const auto snapshot = machine.backup(store);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  reported.push_back({snapshot->id, machine.tree});
+  Machine fresh(++fresh_seed, "fresh");
+  const auto recovered = fresh.recover(store, *machine.paper);
+  ASSERT_FALSE(recovered);
+  EXPECT_TRUE(recovered.error().what.contains("--read-only")) << recovered.error().what;
+  const auto reader = fresh.recover(store, *machine.paper, true);
+  ASSERT_TRUE(reader) << reader.error().what;
+  EXPECT_EQ(reader->damaged.size(), 1U);
+  expect_reads_and_writes_nothing(store, reported);
+}
+
+// All homes and the first repository are lost: only the second one and the paper key are there.
+TEST_F(Reader, comes_back_from_a_second_repository_alone) {
+  MemoryStore second;
+  ASSERT_TRUE(machine.init(second));
+  const auto snapshot = machine.backup(second);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  Machine fresh(++fresh_seed, "fresh");
+  const auto refused = fresh.recover(second, *machine.paper);
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().what.contains("--read-only")) << refused.error().what;
+  expect_reads_and_writes_nothing(second, {{snapshot->id, machine.tree}});
+}
+
+TEST_F(Reader, ENG_02_a_chain_or_heads_that_went_back_are_an_alarm_to_it_too) {
+  MemoryStore old;
+  for (const auto& [name, bytes] : everything(store)) ASSERT_TRUE(old.put(name, bytes));
+  Machine later(++fresh_seed, "later"), reader(++fresh_seed, "reader");
+  ASSERT_TRUE(later.recover(store, *machine.paper));
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  const auto rolled = reader.open(old);  // before it saw anything but what recover saw
+  ASSERT_FALSE(rolled);
+  EXPECT_EQ(rolled.error().code, Code::alarm);
+  reader.despite_alarm = true;
+  EXPECT_TRUE(reader.open(old));
+}
+
+TEST_F(Reader, an_interrupted_recover_that_reads_leaves_nothing_to_one_that_writes) {
+  Machine fresh(++fresh_seed, "fresh");
+  ASSERT_TRUE(fresh.recover(store, *machine.paper, true));
+  ASSERT_TRUE(fresh.keys.remove("device"));
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  fresh.tree = machine.tree;
+  EXPECT_TRUE(fresh.backup(store));
+}
+
 TEST_F(Repair, a_record_of_a_collection_comes_back_from_a_home_that_has_read_it) {
   for (int i = 0; i < 2; ++i) {
     const auto heads = (*machine.open(store))->repository().heads();
@@ -381,6 +568,75 @@ TEST_F(Repair, a_record_of_a_collection_comes_back_from_a_home_that_has_read_it)
       reported.push_back({snapshot->id, machine.tree});
     }
   expect_all_is_well();
+}
+
+// What it said is done already: what it let go is gone, and whoever collects next finds that again.
+TEST_F(Repair, a_lost_end_of_a_collection_hinders_nobody) {
+  const auto heads = (*machine.open(store))->repository().heads();
+  ASSERT_TRUE(heads);
+  ASSERT_TRUE(machine.drop(store, heads->snapshots.front()));
+  reported.erase(reported.begin());
+  // One machine's index has what goes.
+  Machine fresh(++fresh_seed, "fresh"), old(++fresh_seed, "old");
+  ASSERT_TRUE(old.recover(store, *machine.paper));
+  EXPECT_FALSE(packs(old, store).empty());
+  ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
+  ASSERT_TRUE(store.remove(collection_done_name(1)));
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  for (Machine* one : {&machine, &fresh, &old}) {
+    one->tree = machine.tree;
+    const auto snapshot = one->backup(store);
+    ASSERT_TRUE(snapshot) << one->name << ": " << snapshot.error().what;
+    reported.push_back({snapshot->id, one->tree});
+  }
+  for (Machine* one : {&old, &fresh}) {
+    CheckProgress progress;
+    const auto client = one->open(store);
+    const auto checked = check((*client)->repository(), {.workers = 1}, progress, Stop());
+    ASSERT_TRUE(checked) << checked.error().what;
+    EXPECT_TRUE(checked->clean()) << one->name << ": " << checked->damage[0].what;
+  }
+  const auto pruned = old.prune(store, {});
+  ASSERT_TRUE(pruned) << pruned.error().what;
+  EXPECT_TRUE(store.size(collection_done_name(1)));
+  expect_all_is_well();
+}
+
+// Whether what a record condemns is needed or not is found by marking, not by its name.
+TEST_F(Repair, a_condemned_pack_that_is_lost_and_needed_stops_a_prune) {
+  const auto heads = (*machine.open(store))->repository().heads();
+  ASSERT_TRUE(heads);
+  ASSERT_TRUE(machine.drop(store, heads->snapshots.front()));
+  Machine other(++fresh_seed, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  // A record that condemns everything, and has no end: its pruner died, and what it condemns is
+  // needed.
+  const std::vector<std::string> all = object_names(store, "packs/");
+  {
+    const auto client = machine.open(store);
+    ASSERT_TRUE((*client)->repository().heads());
+    const RepositoryParts& parts = (*client)->repository().parts();
+    CollectionRecord record{.object = {},
+                            .by = parts.device,
+                            .number = 1,
+                            .before = {},
+                            .condemned = {},
+                            .lists = {},
+                            .retired = {},
+                            .heads = {}};
+    for (const std::string& name : all) record.condemned.push_back(*parse_pack_name(name));
+    std::ranges::sort(record.condemned);
+    ASSERT_TRUE(store.put(collection_name(1),
+                          seal_collection(record, parts.keys, parts.signer, parts.random)));
+  }
+  for (const std::string& name : packs_of(ObjectType::data_pack)) ASSERT_TRUE(store.remove(name));
+  const std::size_t left = object_names(store, "packs/").size();
+  for (Machine* one : {&machine, &other}) {
+    const auto pruned = one->prune(store, {});
+    ASSERT_FALSE(pruned);
+    EXPECT_EQ(pruned.error().code, Code::corrupt) << pruned.error().what;
+    EXPECT_EQ(object_names(store, "packs/").size(), left);
+  }
 }
 
 // Whatever is lost, and in whatever order it is repaired: a file that could be read before can be

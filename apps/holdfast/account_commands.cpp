@@ -245,7 +245,8 @@ Result<int> run_recover(const Context& context, const RecoverCommand& command) {
   HF_ASSIGN(const ParsedPaperKey paper, read_paper_key(command.paper_key_file));
   RecoverOptions options{
       .device_name = command.device_name.empty() ? host_name() : command.device_name,
-      .passphrase = std::nullopt};
+      .passphrase = std::nullopt,
+      .read_only = command.read_only};
   HF_ASSIGN(options.passphrase, configured_passphrase(context.options.passphrase_file));
   HF_ASSIGN(const auto folders, HomeFolders::make(paths));
   auto report = recover_home(store->store(), folders->home(), paper, options,
@@ -258,10 +259,19 @@ Result<int> run_recover(const Context& context, const RecoverCommand& command) {
                       {"account", report->account.hex()},
                       {"repository", report->repository.hex()},
                       {"device", report->device.hex()},
+                      {"read_only", command.read_only},
                       {"home_sealed", sealed}});
-  context.out.message(fmt::format(
-      "This home is now device '{}' of account {}; the account's other devices will see it.",
-      escaped(options.device_name), report->account.brief()));
+  for (const std::string& what : report->damaged)
+    context.out.warning(fmt::format("warning: done without what is damaged: {}", what));
+  context.out.message(
+      command.read_only
+          ? fmt::format("This home now reads account {}: list, restore, check. Nothing was written "
+                        "to the repository, and nothing can be from here.",
+                        report->account.brief())
+          : fmt::format(
+                "This home is now device '{}' of account {}; the account's other devices will see "
+                "it.",
+                escaped(options.device_name), report->account.brief()));
   context.out.message(sealed_text(sealed));
   return 0;
 }
@@ -342,6 +352,8 @@ Result<int> run_status(const Context& context) {
     out.line(fmt::format("             {} is another one of this home", other));
   out.line(sealed ? "Home         sealed: its key opens with a passphrase"
                   : "Home         not sealed: who can read its files can open the backups");
+  if (client.only_reads())
+    out.line("             reads only: made by 'recover --read-only', no device of the account");
   out.line("Paper key    one; it is the only way back when all devices are lost");
   out.line(fmt::format("Account log  {} entries, key epoch {}", chain.position() + 1,
                        chain.newest_epoch().number));
@@ -361,6 +373,7 @@ Result<int> run_status(const Context& context) {
               {"other_repositories", others},
               {"mode", "advanced"},
               {"home_sealed", sealed},
+              {"read_only", client.only_reads()},
               {"chain_position", chain.position()},
               {"epoch", chain.newest_epoch().number},
               {"devices", devices},

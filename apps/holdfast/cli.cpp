@@ -124,7 +124,12 @@ void add_account_commands(CLI::App& app, Commands& c) {
       ->type_name("NAME");
   CLI::App& recover =
       command(app, "recover", "Add this machine to the account of a repository, by the paper key",
-              "  holdfast --repo /mnt/backup recover --paper-key-file paper-key.txt");
+              "  holdfast --repo /mnt/backup recover --paper-key-file paper-key.txt\n"
+              "  holdfast --repo /mnt/dvd --home /tmp/h recover --read-only   (to restore only)");
+  recover.add_flag(
+      "--read-only", c.recover.read_only,
+      "Write nothing to the repository: this home can read, restore and check, and the "
+      "account does not learn of it");
   recover
       .add_option("--paper-key-file", c.recover.paper_key_file,
                   "File with the words of the paper key; else they are asked for")

@@ -102,6 +102,7 @@ struct InitCommand {
 };
 struct RecoverCommand {
   std::string paper_key_file, device_name;
+  bool read_only = false;
 };
 struct BackupCommand {
   std::vector<std::string> paths, excludes, iexcludes, exclude_files, exclude_if_present,

@@ -151,10 +151,11 @@ Result<bool> home_is_sealed(Home home) {
 Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
   HF_ASSIGN(HeadList heads, repository().heads());
   for (const std::string& what : client_->damaged())
-    context.out.damage(
-        fmt::format("{}. This home's copy is used; 'holdfast repair index --apply' "
-                    "puts it back",
-                    what));
+    context.out.damage(client_->only_reads()
+                           ? what + ". Done without it"
+                           : fmt::format("{}. This home's copy is used; 'holdfast repair index "
+                                         "--apply' puts it back",
+                                         what));
   for (const std::string& what : heads.damaged) context.out.damage(what);
   if (index) {
     HF_ASSIGN(const auto damaged, repository().sync_index(heads, context.stop));

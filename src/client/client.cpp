@@ -14,7 +14,8 @@ namespace holdfast {
 namespace {
 
 constexpr std::string_view kRepository = "repository", kDeviceFile = "device", kChainFile = "chain",
-                           kSeenFile = "chain-seen";
+                           kSeenFile = "chain-seen", kDescriptionFile = "repositories",
+                           kReadOnlyFile = "read-only";
 constexpr std::uint64_t kRepositoryMax = std::uint64_t{64} * 1024, kSecretsMax = 1U << 20;
 constexpr std::uint64_t kChainFileMax = std::uint64_t{kChainEntryMax} * 1024;
 constexpr std::uint32_t kFormatVersion = 1;
@@ -22,6 +23,10 @@ constexpr std::uint32_t kFormatVersion = 1;
 struct Description {
   Place place;
   Suite suite = Suite::aes_256_gcm;
+  bool operator==(const Description& other) const {
+    return place.account == other.place.account && place.repository == other.place.repository &&
+           suite == other.suite;
+  }
 };
 
 std::string copy_name(Epoch epoch) { return fmt::format("secrets-{:08x}", epoch); }
@@ -64,6 +69,12 @@ Bytes encode_description(const Description& description) {
   return wire::encode(record);
 }
 
+// One line for each repository that this home opened: id and suite.
+std::string description_line(const Description& description) {
+  return fmt::format("{} {}\n", description.place.repository.hex(),
+                     static_cast<int>(description.suite));
+}
+
 // Something else that syncs the folder may have left its own there; what counts are the entries.
 constexpr std::size_t kForeignMax = 10'000;
 
@@ -73,7 +84,8 @@ bool is_chain_object(std::string_view name) {
   return name.starts_with(prefix) && from_hex(name.substr(prefix.size()), number).has_value();
 }
 
-Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
+// The entries' names, in order; gaps are for the caller to find.
+Result<std::set<std::string>> list_chain(ObjectStore& store) {
   std::set<std::string> names;
   HF_TRY(list_at_most(store, "chain/", kChainLengthMax + kForeignMax,
                       [&](const ObjectInfo& info) -> Result<> {
@@ -82,6 +94,11 @@ Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
                       }));
   if (names.size() > kChainLengthMax)
     return fail(Code::corrupt, "chain: more entries than its limit");
+  return names;
+}
+
+Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
+  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
   std::vector<Bytes> entries;
   for (const std::string& name : names) {
     if (name != chain_object_name(entries.size()))
@@ -92,6 +109,49 @@ Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
   }
   if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
   return entries;
+}
+
+Result<Chain> read_chain(ObjectStore& store, std::vector<Bytes>& entries) {
+  HF_ASSIGN(entries, read_chain(store));
+  return verify_chain(entries);
+}
+
+// As much of the chain as verifies, for who only reads: bytes that somebody put under its next
+// number, or an entry that is lost, hide what comes after, and nothing before. `passed`: what that
+// was.
+Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries,
+                                 std::vector<std::string>& passed) {
+  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
+  for (const std::string& name : names) {
+    auto entry = name == chain_object_name(entries.size())
+                     ? store.get(name, kChainEntryMax)
+                     : Result<Bytes>(fail(Code::corrupt, "the entry before it is missing"));
+    if (!entry && is_damage(entry.error())) {
+      passed.push_back(fmt::format("{}: {}", name, entry.error().what));
+      break;
+    }
+    if (!entry) return wrap(std::move(entry).error(), name);
+    entries.push_back(std::move(*entry));
+  }
+  if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
+  const auto verify = [&](std::size_t count) {
+    return verify_chain(std::span(entries).first(count));
+  };
+  auto whole = verify(entries.size());
+  if (whole || (whole.error().code != Code::corrupt && whole.error().code != Code::alarm))
+    return whole;
+  passed.push_back(whole.error().what);
+  HF_ASSIGN(Chain longest, verify(1));
+  // What begins a chain that verifies does so too.
+  std::size_t good = 1, bad = entries.size();
+  while (bad - good > 1) {
+    const std::size_t middle = good + (bad - good) / 2;
+    auto chain = verify(middle);
+    (chain ? good : bad) = middle;
+    if (chain) longest = std::move(*chain);
+  }
+  entries.resize(good);
+  return longest;
 }
 
 // ---- what the home keeps
@@ -217,8 +277,113 @@ Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
   return chain;
 }
 
+// For a home that only reads: the store's chain as far as it verifies, and no less than `base`,
+// which this home came from. Its own entry stands in its own copy only.
+Result<Chain> follow_chain(ObjectStore& store, LocalFolder& state, const Chain& base,
+                           std::vector<std::string>& damaged, const ClientOptions& options) {
+  std::vector<Bytes> theirs;
+  std::vector<std::string> passed;
+  auto read = read_longest_chain(store, theirs, passed);
+  if (!read && is_damage(read.error())) {
+    damaged.push_back(read.error().what);
+    return base;
+  }
+  HF_ASSIGN(Chain chain, std::move(read));
+  if (chain.account() != base.account())
+    return fail(Code::denied, "the repository's chain is of another account");
+  // What hides the rest of it is named; without that, less than was seen is a rollback.
+  damaged.insert(damaged.end(), passed.begin(), passed.end());
+  std::vector<Result<>> held{check_no_fork(base, chain)};
+  if (passed.empty() && !options.accept_rollback) {
+    held.push_back(check_against_known(chain, base.position(), base.newest_hash()));
+    held.push_back(check_seen(state, chain));
+  }
+  for (Result<>& holds : held) {
+    if (holds) continue;
+    if (!options.despite_alarm) return std::unexpected(std::move(holds).error());
+    damaged.push_back(passed_over(holds.error()));
+  }
+  if (!held.front() || chain.position() < base.position()) return base;
+  if (passed.empty()) HF_TRY(write_seen(state, chain));
+  return chain;
+}
+
+// None in a home that writes; else how many of the entries in its copy of the chain came from the
+// store.
+Result<std::optional<std::size_t>> entries_of_reader(LocalFolder& state) {
+  auto file = state.read(kReadOnlyFile, 4096);
+  if (!file && file.error().code == Code::not_found) return std::nullopt;
+  if (!file) return std::unexpected(std::move(file).error());
+  std::size_t count = 0;
+  const std::string_view text = as_text(*file);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error == std::errc{} && count > 0 && count < kChainLengthMax) return count;
+  return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kReadOnlyFile));
+}
+
+std::unexpected<Error> only_reads() {
+  return fail(Code::denied,
+              "this home only reads (it was made by 'holdfast recover --read-only', and the "
+              "account does not know it); to write, recover into another home without "
+              "--read-only. Nothing was changed");
+}
+
+// What a home that only reads has of a store.
+class ReadingStore final : public ObjectStore {
+ public:
+  explicit ReadingStore(ObjectStore& inner) : inner_(inner) {}
+  Result<> put(std::string_view, ByteSpan) override { return only_reads(); }
+  Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
+    return inner_.get(name, size_max);
+  }
+  Result<> get_range(std::string_view name, std::uint64_t offset, MutableByteSpan out) override {
+    return inner_.get_range(name, offset, out);
+  }
+  Result<std::uint64_t> size(std::string_view name) override { return inner_.size(name); }
+  Result<Tail> get_tail(std::string_view name, std::size_t most) override {
+    return inner_.get_tail(name, most);
+  }
+  Result<> list(std::string_view prefix,
+                const std::function<Result<>(const ObjectInfo&)>& visit) override {
+    return inner_.list(prefix, visit);
+  }
+  Result<> remove(std::string_view) override { return only_reads(); }
+  Result<StoreLock> lock() override { return inner_.lock(); }
+  Result<> keep_until(std::string_view, Time) override { return only_reads(); }
+  [[nodiscard]] unsigned parallel() const override { return inner_.parallel(); }
+
+ private:
+  ObjectStore& inner_;
+};
+
 // ---- keys
 // -------------------------------------------------------------------------------------------------------------
+
+struct AccountChain {
+  Chain chain;
+  OpenedAccount account;
+};
+
+Result<AccountChain> open_as_member(ObjectStore& store, Home home, LocalFolder& state,
+                                    const DeviceKeys& device, std::vector<std::string>& damaged,
+                                    const ClientOptions& options) {
+  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged, options));
+  HF_ASSIGN(OpenedAccount account, open_account(chain, device));
+  return AccountChain{std::move(chain), std::move(account)};
+}
+
+Result<AccountChain> open_as_reader(ObjectStore& store, Home home, LocalFolder& state,
+                                    const DeviceKeys& device, std::size_t from_store,
+                                    std::vector<std::string>& damaged,
+                                    const ClientOptions& options) {
+  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
+  HF_ASSIGN(const Chain mine, verify_chain(ours));
+  HF_ASSIGN(OpenedAccount account, open_account(mine, device));
+  HF_ASSIGN(const Chain base,
+            verify_chain(std::span(ours).first(std::min(from_store, ours.size()))));
+  HF_ASSIGN(Chain chain, follow_chain(store, state, base, damaged, options));
+  return AccountChain{std::move(chain), std::move(account)};
+}
 
 RepositoryKeys repository_keys(const Description& description, const OpenedAccount& account) {
   RepositoryKeys keys;
@@ -261,6 +426,80 @@ Result<> read_secrets(ObjectStore& store, LocalFolder& state, RepositoryKeys& ke
       return {};
     }
   return wrap(std::move(secrets).error(), name);
+}
+
+// What the store says of the repository is signed by nobody, but only with its right id do the
+// secrets open. The first of `candidates` for which they do; else that of the account's first
+// repository, which genesis names.
+Result<Description> find_description(ObjectStore& store, std::vector<Description> candidates,
+                                     const Chain& chain, const OpenedAccount& account) {
+  for (const Suite suite : {Suite::aes_256_gcm, Suite::chacha20_poly1305})
+    candidates.push_back({{chain.account(), chain.place().repository}, suite});
+  const std::string name = secrets_name(account.epochs.back().number);
+  auto object = store.get(name, kSecretsMax);
+  if (!object) return wrap(std::move(object).error(), name);
+  for (const Description& candidate : candidates)
+    if (open_secrets(repository_keys(candidate, account), name, *object)) return candidate;
+  return fail(Code::corrupt, fmt::format("{}: does not open as that of a repository that is "
+                                         "known here",
+                                         name));
+}
+
+// As the store says it, or as it is found where that is lost or not so.
+Result<Description> description_for(ObjectStore& store, const Result<Description>& said,
+                                    std::vector<Description> candidates, const Chain& chain,
+                                    const OpenedAccount& account,
+                                    std::vector<std::string>& damaged) {
+  if (said) candidates.insert(candidates.begin(), *said);
+  const auto found = find_description(store, std::move(candidates), chain, account);
+  if (!found && !is_damage(found.error())) return found;
+  if (!found || (said && *found == *said)) return said;
+  damaged.push_back(fmt::format(
+      "{}: {}", kRepository,
+      said ? "damaged: it names what the account's keys do not open" : said.error().what));
+  return found;
+}
+
+Result<std::vector<Description>> remembered_descriptions(LocalFolder& state,
+                                                         const AccountId& account) {
+  constexpr std::size_t hex = 2 * RepositoryId::size, line = hex + 3;  // and " 1\n"
+  auto file = state.read(kDescriptionFile, kRepositoryMax);
+  if (!file && file.error().code != Code::not_found) return std::unexpected(file.error());
+  std::vector<Description> out;
+  std::string_view text = file ? as_text(*file) : std::string_view();
+  for (; text.size() >= line; text.remove_prefix(line)) {
+    const auto id = RepositoryId::parse(text.substr(0, hex));
+    if (!id) break;  // damaged: it is looked for anew
+    out.push_back(
+        {{account, *id}, text[hex + 1] == '2' ? Suite::chacha20_poly1305 : Suite::aes_256_gcm});
+  }
+  return out;
+}
+
+Result<> remember_description(LocalFolder& state, const Description& description) {
+  HF_ASSIGN(const auto known, remembered_descriptions(state, description.place.account));
+  std::string text = description_line(description);
+  for (const Description& other : known) {
+    if (other == description) return {};
+    if (other.place.repository != description.place.repository) text += description_line(other);
+  }
+  auto kept = state.replace(kDescriptionFile, as_bytes(text));
+  // A home that cannot be written (a rescue system) keeps nothing.
+  return kept || kept.error().code != Code::denied ? kept : Result<>();
+}
+
+// The repository's description as the store has it or, where that is lost or damaged, as it follows
+// from the keys.
+Result<Description> describe(ObjectStore& store, LocalFolder& state, const DeviceKeys& device,
+                             std::vector<std::string>& damaged) {
+  auto said = read_description(store);
+  if (!said && !is_damage(said.error())) return said;
+  HF_ASSIGN(std::vector<Description> candidates, remembered_descriptions(state, device.account));
+  if (said && std::ranges::find(candidates, *said) != candidates.end()) return said;
+  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(state));
+  HF_ASSIGN(const Chain chain, verify_chain(ours));
+  HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
+  return description_for(store, said, std::move(candidates), chain, account, damaged);
 }
 
 Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& random) {
@@ -361,6 +600,8 @@ Result<bool> home_has_account(Home home) {
 
 Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassphrase& ask,
                                    const InitOptions& options, World world) {
+  HF_ASSIGN(const auto of_reader, entries_of_reader(home.state));
+  if (of_reader) return only_reads();
   HF_TRY(store.lock());
   HF_ASSIGN(const bool has_account, home_has_account(home));
   auto there = read_description(store);
@@ -403,29 +644,42 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
                 fmt::format("{} has an account already; recover into a new home: --home DIR",
                             home.keys.where()));
   HF_TRY(store.lock());
-  HF_ASSIGN(const Description description, read_description(store));
-  if (paper.account && *paper.account != description.place.account)
+  const auto said = read_description(store);
+  if (!said && !is_damage(said.error())) return std::unexpected(said.error());
+  RecoverReport report;
+  std::vector<Bytes> entries;
+  auto read = options.read_only ? read_longest_chain(store, entries, report.damaged)
+                                : read_chain(store, entries);
+  // Neither of the two: it is no repository.
+  if (!read && !said) return std::unexpected(said.error());
+  if (!read && !options.read_only && (is_damage(read.error()) || read.error().code == Code::alarm))
+    return fail(read.error().code,
+                fmt::format("{}. A home that only reads can do without it: holdfast recover "
+                            "--read-only",
+                            read.error().what));
+  HF_ASSIGN(const Chain chain, std::move(read));
+  if (paper.account && *paper.account != chain.account())
     return fail(Code::denied,
                 fmt::format("the paper key is of account {}, the repository of account {}",
-                            paper.account->brief(), description.place.account.brief()));
-  HF_ASSIGN(std::vector<Bytes> entries, read_chain(store));
-  HF_ASSIGN(const Chain chain, verify_chain(entries));
-  if (chain.account() != description.place.account)
-    return fail(Code::corrupt,
-                "repository: its description and its chain are of different accounts");
-  if (chain.place().repository != description.place.repository)
+                            paper.account->brief(), chain.account().brief()));
+  HF_ASSIGN(const OpenedAccount account, open_account_with_paper(chain, paper.key));
+  HF_ASSIGN(const Description description,
+            description_for(store, said, {}, chain, account, report.damaged));
+  if (!options.read_only && chain.place().repository != description.place.repository)
     return fail(
         Code::denied,
-        fmt::format(
-            "this repository ({}) is not where the account's entries are ordered; recover with the "
-            "repository {}",
-            description.place.repository.hex(), chain.place().repository.hex()));
+        fmt::format("this repository ({}) is not where the account's entries are ordered; recover "
+                    "with the repository {}, or, where that one is lost, with --read-only",
+                    description.place.repository.hex(), chain.place().repository.hex()));
   // From now on there is a second device.
-  HF_TRY(prove_put_if_absent(store, world.random));
+  if (!options.read_only) HF_TRY(prove_put_if_absent(store, world.random));
   HF_ASSIGN(const Recovered recovered,
             recover_device(chain, paper.key, world.random, options.device_name));
+  HF_TRY(home.state.remove(kReadOnlyFile));  // of a recover that was interrupted
+  if (options.read_only)
+    HF_TRY(home.state.replace(kReadOnlyFile, as_bytes(fmt::format("{}\n", entries.size()))));
   for (const Bytes& entry : recovered.entries) {
-    auto put = store.put(chain_object_name(entries.size()), entry);
+    auto put = options.read_only ? Result<>() : store.put(chain_object_name(entries.size()), entry);
     if (!put && put.error().code == Code::conflict)
       return fail(Code::unavailable,
                   "another device added an entry to the account just now; run the command again");
@@ -435,7 +689,10 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
   HF_TRY(write_home_chain(home.state, entries));
   HF_TRY(home.state.replace("first-repository", as_bytes("done\n")));
   HF_TRY(write_device(home, recovered.device, options.passphrase, world.random));
-  return RecoverReport{recovered.device.account, description.place.repository, recovered.device.id};
+  report.account = recovered.device.account;
+  report.repository = description.place.repository;
+  report.device = recovered.device.id;
+  return report;
 }
 
 Client::Client(DeviceKeys device, Chain chain, Home home, const RepositoryId& repository)
@@ -458,8 +715,9 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                              const AskPassphrase& ask, World world,
                                              const ClientOptions& options) {
   HF_ASSIGN(StoreLock store_lock, store.lock());
-  HF_ASSIGN(const Description description, read_description(store));
   HF_ASSIGN(DeviceKeys device, read_device(home, ask));
+  std::vector<std::string> damaged;
+  HF_ASSIGN(const Description description, describe(store, home.state, device, damaged));
   if (device.account != description.place.account)
     return fail(
         Code::denied,
@@ -468,13 +726,16 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
             "home that belong together",
             description.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, description.place.repository.hex());
-  std::vector<std::string> damaged;
-  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged, options));
-  HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
+  HF_ASSIGN(const auto of_reader, entries_of_reader(home.state));
+  HF_ASSIGN(AccountChain read,
+            of_reader ? open_as_reader(store, home, state, device, *of_reader, damaged, options)
+                      : open_as_member(store, home, state, device, damaged, options));
   std::unique_ptr<Client> client(
-      new Client(std::move(device), std::move(chain), home, description.place.repository));
-  client->keys_ = repository_keys(description, account);
+      new Client(std::move(device), std::move(read.chain), home, description.place.repository));
+  client->keys_ = repository_keys(description, read.account);
   HF_TRY(read_secrets(store, client->state_, client->keys_, damaged));
+  HF_TRY(remember_description(home.state, description));
+  if (of_reader) client->reading_ = std::make_unique<ReadingStore>(store);
   client->damaged_ = std::move(damaged);
   // By the earlier clock, everything is held for longer.
   const RetentionLock lock{
@@ -492,13 +753,13 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                          "cut off or forked. Nothing was written",
                                          position));
   };
-  HF_ASSIGN(
-      client->repository_,
-      Repository::open({store, client->state_, client->cache_, client->keys_,
-                        client->device_lookup(), check_chain, client->chain_->position(),
-                        client->chain_->newest_hash(), client->device_.id, client->signer_,
-                        world.random, world.clock, options.index, options.reader, options.lists,
-                        options.accept_rollback, options.despite_alarm, lock}));
+  HF_ASSIGN(client->repository_,
+            Repository::open({client->reading_ ? *client->reading_ : store, client->state_,
+                              client->cache_, client->keys_, client->device_lookup(), check_chain,
+                              client->chain_->position(), client->chain_->newest_hash(),
+                              client->device_.id, client->signer_, world.random, world.clock,
+                              options.index, options.reader, options.lists, options.accept_rollback,
+                              options.despite_alarm, lock}));
   return client;
 }
 
@@ -522,6 +783,7 @@ Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bo
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply) {
   std::vector<std::string> found;
+  if (client.only_reads()) return only_reads();
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
   // Another chain than this home's is no damage: open() told that they agree, or that the store's
   // is not whole.
@@ -531,12 +793,16 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
   SubFolder state(home.state, keys.place.repository.hex());
   if (const auto kept = state.read(copy_name(keys.newest), kSecretsMax))
     HF_TRY(put_back(store, secrets_name(keys.newest), *kept, apply, found));
+  // The last, as in an init: with it, it is a repository.
+  HF_TRY(put_back(store, std::string(kRepository), encode_description({keys.place, keys.suite}),
+                  apply, found));
   return found;
 }
 
 Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
                             std::uint64_t seconds, const PaperKey* paper) {
   const RepositoryId& repository = client.keys().place.repository;
+  if (client.only_reads()) return only_reads();
   if (!client.store_lock().enforced)
     return fail(Code::denied,
                 fmt::format("this store cannot enforce a retention lock: {}. A lock that whoever "

@@ -63,11 +63,15 @@ Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassp
 struct RecoverOptions {
   std::string device_name;
   std::optional<Secret> passphrase;
+  // Writes nothing to the store, and so makes a home that only reads: from a medium that cannot be
+  // written, from any repository of the account, and however its chain was damaged or blocked.
+  bool read_only = false;
 };
 struct RecoverReport {
   AccountId account;
   RepositoryId repository;
   DeviceId device;
+  std::vector<std::string> damaged;  // of the chain and the description: done without
 };
 // Adds a new device to the account of the repository, by the paper key. Code::conflict: the home
 // has an account already; Code::denied: not this account's paper key, or not the account's ordering
@@ -91,9 +95,13 @@ class Client {
   [[nodiscard]] const DeviceKeys& device() const { return device_; }
   [[nodiscard]] const RepositoryKeys& keys() const { return keys_; }
   [[nodiscard]] DeviceKeyLookup device_lookup() const;
-  // What of the chain and the secrets the store lost, so that the home's copies were used:
+  // What of the chain, the secrets and the description the store lost, so that the home's copies
+  // were used:
   // repair_keys() puts them back.
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
+  // The home was made by a recover that is read_only; every put and removal fails with
+  // Code::denied.
+  [[nodiscard]] bool only_reads() const { return reading_ != nullptr; }
   // What the store does against deleting; the lock that the account set is
   // chain().retention_lock().
   [[nodiscard]] const StoreLock& store_lock() const { return store_lock_; }
@@ -107,6 +115,7 @@ class Client {
   SubFolder state_, cache_;
   std::vector<std::string> damaged_;
   StoreLock store_lock_;
+  std::unique_ptr<ObjectStore> reading_;  // set when the home only reads
   std::unique_ptr<Repository> repository_;
 };
 

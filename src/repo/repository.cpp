@@ -636,9 +636,11 @@ Result<> Repository::index_packs(std::span<const ListedPack> packs,
   });
   for (std::size_t i = 0; i < packs.size(); ++i) {
     const auto& table = tables[i];
+    // A collection removed it meanwhile, or before the store lost that collection's end. If it
+    // should be needed all the same, its chunks are missed.
     if (!table && table.error().code == Code::not_found && refresh_collections() &&
-        collections_.gone(packs[i].pack))
-      continue;  // a collection removed it meanwhile
+        collections_.doomed(packs[i].pack))
+      continue;
     if (!table && !is_damage(table.error())) return std::unexpected(table.error());
     if (!table)
       damaged.push_back(table.error().what);
@@ -774,9 +776,14 @@ Result<PackListing> Repository::list_packs(const Stop& stop,
 
 Result<std::vector<ObjectHash>> Repository::lost_packs(const Stop& stop) {
   HF_ASSIGN(const PackListing listing, list_packs(stop, [](const ObjectInfo&) {}));
-  std::vector<ObjectHash> lost;
-  for (std::size_t i = 0; i < listing.packs.size(); ++i)
-    if (listing.sizes[i] != listing.packs[i].size) lost.push_back(listing.packs[i].pack);
+  std::vector<ObjectHash> lost, removed;
+  for (std::size_t i = 0; i < listing.packs.size(); ++i) {
+    const ObjectHash& pack = listing.packs[i].pack;
+    const bool condemned_and_not_there = !listing.sizes[i] && collections_.doomed(pack);
+    if (listing.sizes[i] != listing.packs[i].size)
+      (condemned_and_not_there ? removed : lost).push_back(pack);
+  }
+  if (!removed.empty()) HF_TRY(index_->remove_packs(removed));
   return lost;
 }
 

@@ -47,6 +47,36 @@ terminal() { python3 "$root/tests/cli/terminal.py" "$@"; }
   has missing
 }
 
+@test "recover --read-only restores with the paper key alone, and writes nothing" {
+  init
+  mkdir data; echo text >data/file
+  hf --quiet backup data
+  HOLDFAST_REPO=$T/second hf --quiet init
+  HOLDFAST_REPO=$T/second hf --quiet backup data
+  rm -rf home repo
+  export HOLDFAST_REPO=$T/second HOLDFAST_HOME=$T/other
+  run -1 hf recover --paper-key-file paper   # the account's first repository is lost
+  has '--read-only'
+  rm -rf other
+  echo garbage >second/chain/0000000000000001
+  before=$(cd second && find . -type f -exec sha256sum {} + | sort)
+  run -0 hf recover --read-only --paper-key-file paper
+  has 'nothing can be from here'; has 'chain/0000000000000001'
+  run -4 hf status   # what is damaged is named
+  has 'reads only'; has 'chain/0000000000000001'; has 'Done without it'; has_not 'puts it back'
+  run -0 hf restore latest --target out
+  diff -r data "out$T/data"
+  for write in 'backup data' 'forget --keep-last 1' 'prune' 'repair index' 'repair index --apply' 'tag --add x latest' 'init'; do
+    # shellcheck disable=SC2086
+    run hf $write
+    echo "$write: $status $output"
+    [ "$status" = 1 ] || [ "$write" = 'forget --keep-last 1' ] || [ "$write" = prune ] || [ "$write" = 'repair index' ]
+  done
+  run -1 hf backup data
+  has 'only reads'; has 'without --read-only'
+  [ "$before" = "$(cd second && find . -type f -exec sha256sum {} + | sort)" ]
+}
+
 @test "a sealed home: all ways to give the passphrase" {
   printf 'correct horse\n' >pass
   printf 'wrong\n' >wrong

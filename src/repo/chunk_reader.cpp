@@ -4,8 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
+#include <map>
+#include <set>
 
+#include "repo/pack_format.h"
 #include "repo/single_flight_cache.h"
 
 namespace holdfast {
@@ -13,6 +17,8 @@ namespace {
 
 constexpr std::size_t kBufferMin = 4096;
 constexpr std::size_t kIdleBytesMax = 4U << 20;
+// Bytes that are read ahead, as they are stored: by one call, and by all together.
+constexpr std::size_t kAheadMax = 4U << 20, kAheadTogetherMax = 12U << 20;
 
 struct TableKey {
   ObjectHash pack;
@@ -42,6 +48,12 @@ struct DecodedFrame {
     return sizeof(DecodedFrame) + bytes.capacity() + chunks.capacity() * sizeof(PackChunk) +
            offsets.capacity() * sizeof(std::uint32_t);
   }
+};
+
+// A frame's bytes as they lie in the pack, in memory with those beside it.
+struct SealedFrame {
+  std::shared_ptr<const Bytes> run;
+  ByteSpan bytes;
 };
 
 // Frames that nobody holds any more, by size class, to be filled again: fresh memory costs more
@@ -108,6 +120,11 @@ std::size_t table_cost(const PackTable& table) {
          table.chunks.capacity() * sizeof(PackChunk);
 }
 
+// Behind the frame's tag.
+std::size_t sealed_end(const PackFrame& f) {
+  return std::size_t{f.offset} + f.stored + pack_format::kFrameOverhead;
+}
+
 // A pack that the index names must be there, so that its absence is damage.
 Error as_damage(Error error) {
   if (error.code != Code::not_found) return error;
@@ -121,13 +138,15 @@ std::unexpected<Error> for_chunk(const ChunkId& id, Error error) {
 }  // namespace
 
 struct ChunkReader::Impl {
+  class AheadFrames;
   Impl(ObjectStore& s, const RepositoryKeys& k, DeviceKeyLookup d, Index& i, const ReaderLimits& l)
       : store(s),
         keys(k),
         devices(std::move(d)),
         index(i),
         tables(l.table_cache_bytes),
-        frames(l.frame_cache_bytes) {}
+        frames(l.frame_cache_bytes),
+        sealed(kAheadTogetherMax) {}
 
   ObjectStore& store;
   const RepositoryKeys& keys;
@@ -135,7 +154,9 @@ struct ChunkReader::Impl {
   Index& index;
   SingleFlightCache<TableKey, PackTable, KeyHash> tables;
   SingleFlightCache<FrameKey, DecodedFrame, KeyHash> frames;
+  SingleFlightCache<FrameKey, SealedFrame, KeyHash> sealed;  // what was read ahead
   std::shared_ptr<FramePool> pool = std::make_shared<FramePool>();
+  std::atomic<std::size_t> ahead{0};
   std::mutex readers_mutex;
   std::vector<FrameReader> readers;  // those that no thread has
 
@@ -145,10 +166,43 @@ struct ChunkReader::Impl {
   Result<std::shared_ptr<const PackTable>> table(const ObjectHash& pack, ObjectType type);
   Result<std::shared_ptr<const PackTable>> table(const ObjectHash& pack);
   Result<std::shared_ptr<const DecodedFrame>> frame(const ChunkPlace& place, ObjectType type);
-  Result<SingleFlightCache<FrameKey, DecodedFrame, KeyHash>::Loaded> decode(const PackTable& table,
-                                                                            std::size_t number);
+  using LoadedFrame = SingleFlightCache<FrameKey, DecodedFrame, KeyHash>::Loaded;
+  using LoadedSealed = SingleFlightCache<FrameKey, SealedFrame, KeyHash>::Loaded;
+  Result<LoadedFrame> decode(const PackTable& table, std::size_t number);
+  // Frames that lie side by side: one request.
+  void read_run(const PackTable& table, std::span<const FrameKey> run,
+                std::vector<Result<LoadedSealed>>& out);
+  Ahead read_ahead(std::span<const ChunkId> ids);
   FrameReader take_reader();
   void give_reader(FrameReader reader);
+};
+
+// What one call read ahead. When it goes, what nobody asked for goes too.
+class ChunkReader::Impl::AheadFrames {
+ public:
+  explicit AheadFrames(Impl& reader) : reader_(reader) {}
+  AheadFrames(const AheadFrames&) = delete;
+  AheadFrames& operator=(const AheadFrames&) = delete;
+  ~AheadFrames() {
+    for (const FrameKey& frame : frames_) reader_.sealed.take(frame);
+    reader_.ahead -= bytes_;
+  }
+  // False: too much is read ahead already.
+  bool add(const FrameKey& frame, std::size_t bytes) {
+    if (bytes_ + bytes > kAheadMax) return false;
+    if (reader_.ahead.fetch_add(bytes) + bytes > kAheadTogetherMax) {
+      reader_.ahead -= bytes;
+      return false;
+    }
+    bytes_ += bytes;
+    frames_.push_back(frame);
+    return true;
+  }
+
+ private:
+  Impl& reader_;
+  std::vector<FrameKey> frames_;
+  std::size_t bytes_ = 0;
 };
 
 Result<ChunkPlace> ChunkReader::Impl::place_of(const ChunkId& id) {
@@ -190,12 +244,14 @@ void ChunkReader::Impl::give_reader(FrameReader reader) {
   readers.push_back(std::move(reader));
 }
 
-Result<SingleFlightCache<FrameKey, DecodedFrame, KeyHash>::Loaded> ChunkReader::Impl::decode(
-    const PackTable& table, std::size_t number) {
+Result<ChunkReader::Impl::LoadedFrame> ChunkReader::Impl::decode(const PackTable& table,
+                                                                 std::size_t number) {
   const PackFrame& f = table.frames[number];
   const std::shared_ptr<DecodedFrame> out = pool->take(f.plain);
+  const auto ahead_of = sealed.take({table.pack, static_cast<std::uint16_t>(number)});
   FrameReader reader = take_reader();
-  auto read = reader.read(store, table, number, out->bytes);
+  auto read = ahead_of ? reader.open(table, number, ahead_of->bytes, out->bytes)
+                       : reader.read(store, table, number, out->bytes);
   give_reader(std::move(reader));
   HF_TRY(std::move(read));
   const auto chunks = std::span(table.chunks).subspan(f.first_chunk, f.chunk_count);
@@ -207,7 +263,55 @@ Result<SingleFlightCache<FrameKey, DecodedFrame, KeyHash>::Loaded> ChunkReader::
     at += chunk.length;
   }
   const std::size_t cost = out->cost();
-  return decltype(frames)::Loaded{out, cost};
+  return LoadedFrame{out, cost};
+}
+
+void ChunkReader::Impl::read_run(const PackTable& table, std::span<const FrameKey> run,
+                                 std::vector<Result<LoadedSealed>>& out) {
+  const PackFrame& first = table.frames[run.front().frame];
+  const PackFrame& last = table.frames[run.back().frame];
+  const auto bytes = std::make_shared<Bytes>(sealed_end(last) - first.offset);
+  const auto read = store.get_range(pack_name(table.pack), first.offset, *bytes);
+  for (const FrameKey& key : run) {
+    const PackFrame& f = table.frames[key.frame];
+    if (!read) {
+      out.emplace_back(std::unexpected(read.error()));
+      continue;
+    }
+    const std::size_t size = sealed_end(f) - f.offset;
+    const ByteSpan frame = ByteSpan(*bytes).subspan(f.offset - first.offset, size);
+    out.push_back(LoadedSealed{std::make_shared<const SealedFrame>(bytes, frame), size});
+  }
+}
+
+ChunkReader::Ahead ChunkReader::Impl::read_ahead(std::span<const ChunkId> ids) {
+  std::map<ObjectHash, std::set<std::uint16_t>> wanted;
+  for (const ChunkId& id : ids)
+    if (const auto place = index.find(id)) wanted[place->pack].insert(place->frame);
+  auto added = std::make_shared<AheadFrames>(*this);
+  for (const auto& [pack, numbers] : wanted) {
+    if (numbers.size() < 2) continue;
+    const auto found = table(pack, ObjectType::data_pack);
+    if (!found) continue;
+    const auto& all = (*found)->frames;
+    std::vector<FrameKey> places;
+    for (const std::uint16_t number : numbers)
+      if (number < all.size() && !frames.knows({pack, number}) &&
+          added->add({pack, number}, sealed_end(all[number]) - all[number].offset))
+        places.push_back({pack, number});
+    const auto load = [&](std::span<const FrameKey> missing) {
+      std::vector<Result<LoadedSealed>> loaded;
+      for (std::size_t from = 0, to = 1; from < missing.size(); from = to++) {
+        while (to < missing.size() &&
+               all[missing[to].frame].offset == sealed_end(all[missing[to - 1].frame]))
+          ++to;
+        read_run(**found, missing.subspan(from, to - from), loaded);
+      }
+      return loaded;
+    };
+    sealed.load_together(std::span<const FrameKey>(places), load);
+  }
+  return added;
 }
 
 Result<std::shared_ptr<const DecodedFrame>> ChunkReader::Impl::frame(const ChunkPlace& place,
@@ -274,6 +378,10 @@ Result<ChunkReader::Chunk> ChunkReader::get(const ChunkId& id, ChunkType type) {
     const ByteSpan bytes = ByteSpan(got->bytes).subspan(got->offsets[place.slot], chunk.length);
     return Chunk{.frame = std::shared_ptr<const Bytes>(got, &got->bytes), .bytes = bytes};
   });
+}
+
+ChunkReader::Ahead ChunkReader::read_ahead(std::span<const ChunkId> ids) {
+  return impl_->store.parallel() > 1 ? impl_->read_ahead(ids) : nullptr;
 }
 
 Result<ChunkReader::Stat> ChunkReader::stat(const ChunkId& id) {

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "repo/index.h"
 
@@ -30,6 +32,12 @@ class ChunkReader {
     ByteSpan bytes;
   };
   Result<Chunk> get(const ChunkId& id, ChunkType type);
+  // Of data that is asked for next: frames that lie side by side in one pack are read by one
+  // request, from a store where that saves journeys, and wait in memory as they are stored. What is
+  // returned is to go when they were asked for: what all calls together read ahead is bounded, and
+  // what is above that, or cannot be read, is left to get().
+  using Ahead = std::shared_ptr<const void>;
+  [[nodiscard]] Ahead read_ahead(std::span<const ChunkId> ids);
   // Length and place without reading the frame.
   struct Stat {
     ChunkPlace place;

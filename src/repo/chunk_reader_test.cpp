@@ -69,8 +69,10 @@ class CountingStore final : public ObjectStore {
     return inner.list(prefix, visit);
   }
   Result<> remove(std::string_view name) override { return inner.remove(name); }
+  [[nodiscard]] unsigned parallel() const override { return far ? 4 : 1; }
 
   MemoryStore inner;
+  bool far = false;
   std::atomic<int> reads{0};
   bool slow = false;
 };
@@ -144,6 +146,97 @@ TEST_F(ChunkReaderTest, gives_every_chunk_with_one_read_a_frame) {
       EXPECT_EQ(stat->type, ChunkType::data);
     }
   EXPECT_LE(store.reads, 6 + 2 * 3);
+}
+
+TEST_F(ChunkReaderTest, frames_side_by_side_are_read_ahead_by_one_request_from_far_away) {
+  const PackTable table = put(ObjectType::data_pack, 8, 2, 1000);
+  const auto frames = [&](std::initializer_list<std::size_t> numbers) {
+    std::vector<ChunkId> ids;
+    for (const std::size_t f : numbers)
+      for (const PackChunk& chunk : std::span(table.chunks).subspan(table.frames[f].first_chunk, 2))
+        ids.push_back(chunk.id);
+    return ids;
+  };
+  const auto all = frames({0, 1, 2, 3, 4, 5, 6, 7});
+  ChunkReader near = make({});
+  EXPECT_EQ(near.read_ahead(all), nullptr);
+  EXPECT_EQ(store.reads, 0);
+  store.far = true;
+  ChunkReader reader = make({});
+  ASSERT_TRUE(reader.get(all[2 * 3], ChunkType::data));  // the table, and frame 3
+  std::vector<ChunkReader::Ahead> held;
+  const auto requests = [&](const std::vector<ChunkId>& ids) {
+    const int before = store.reads;
+    held.push_back(reader.read_ahead(ids));
+    return store.reads - before;
+  };
+  EXPECT_EQ(requests(frames({5})), 0) << "alone it is left to get()";
+  EXPECT_EQ(requests(frames({1, 2, 3, 4, 5, 7})), 3) << "1 and 2; 4 and 5; 7";
+  EXPECT_EQ(requests(frames({1, 2, 3, 4, 5, 7})), 0);
+  EXPECT_EQ(requests({ChunkId{}, ChunkId{}}), 0) << "unknown ones";
+  const int before = store.reads;
+  for (const ChunkId& id : frames({1, 2, 3, 4, 5, 7})) {
+    const auto got = reader.get(id, ChunkType::data);
+    ASSERT_TRUE(got) << got.error().what;
+    EXPECT_EQ(to_hex(got->bytes), to_hex(content[id]));
+  }
+  EXPECT_EQ(store.reads, before);
+}
+
+TEST_F(ChunkReaderTest, what_is_read_ahead_is_bounded) {
+  const PackTable table = put(ObjectType::data_pack, 14, 1, 1000 << 10);
+  store.far = true;
+  ChunkReader reader = make({});
+  std::vector<ChunkId> ids;
+  for (const PackChunk& chunk : table.chunks) ids.push_back(chunk.id);
+  const auto missing = [&](std::size_t from, std::size_t to) {
+    const int before = store.reads;
+    for (std::size_t i = from; i < to; ++i) EXPECT_TRUE(reader.get(ids[i], ChunkType::data));
+    return store.reads - before;
+  };
+  std::vector<ChunkReader::Ahead> held{reader.read_ahead(ids)};
+  EXPECT_EQ(missing(0, 4), 0);
+  EXPECT_EQ(missing(4, 6), 2) << "4 MiB by one call";
+  held.clear();
+  for (std::size_t from = 6; from < 14; from += 4)
+    held.push_back(reader.read_ahead(std::span(ids).subspan(from, 4)));
+  EXPECT_EQ(missing(6, 14), 0);
+  held.clear();
+  const PackTable other = put(ObjectType::data_pack, 14, 1, 1000 << 10);
+  ids.clear();
+  for (const PackChunk& chunk : other.chunks) ids.push_back(chunk.id);
+  ASSERT_TRUE(reader.stat(ids[0]));  // the table is known
+  for (std::size_t from = 0; from < 14; from += 4)
+    held.push_back(reader.read_ahead(std::span(ids).subspan(from, std::min(4UL, 14 - from))));
+  EXPECT_EQ(missing(0, 12), 0);
+  EXPECT_EQ(missing(12, 14), 2) << "12 MiB by all that still hold them";
+  held.clear();
+  const PackTable third = put(ObjectType::data_pack, 2, 1, 1000 << 10);
+  ids = {third.chunks[0].id, third.chunks[1].id};
+  (void)reader.read_ahead(ids);
+  EXPECT_EQ(missing(0, 2), 2) << "what was not asked for goes";
+}
+
+TEST_F(ChunkReaderTest, what_cannot_be_read_ahead_hides_nothing_that_can_be_read) {
+  const PackTable table = put(ObjectType::data_pack, 4, 1, 5000);
+  store.far = true;
+  ChunkReader reader = make({});
+  std::vector<ChunkId> ids;
+  for (const PackChunk& chunk : table.chunks) ids.push_back(chunk.id);
+  ASSERT_TRUE(reader.stat(ids[0]));  // the table is known
+  Bytes bytes = stored(table.pack);
+  const Bytes whole = bytes;
+  bytes[table.frames[1].offset + 20] ^= std::byte{1};
+  bytes.resize(table.frames[3].offset + 100);
+  store.inner.overwrite(pack_name(table.pack), bytes);
+  const auto ahead = reader.read_ahead(ids);
+  EXPECT_TRUE(reader.get(ids[0], ChunkType::data));
+  EXPECT_THAT(error(reader, ids[1], ChunkType::data), HasSubstr("frame 1"));
+  EXPECT_TRUE(reader.get(ids[2], ChunkType::data));
+  EXPECT_THAT(error(reader, ids[3], ChunkType::data), HasSubstr("frame 3"));
+  store.inner.overwrite(pack_name(table.pack), whole);
+  EXPECT_TRUE(reader.get(ids[1], ChunkType::data)) << "an error is not kept";
+  EXPECT_TRUE(reader.get(ids[3], ChunkType::data));
 }
 
 TEST_F(ChunkReaderTest, where_one_copy_is_damaged_another_one_is_read) {

@@ -23,6 +23,8 @@ class ChunkSource {
   ChunkSource& operator=(const ChunkSource&) = delete;
   virtual ~ChunkSource() = default;
   virtual Result<ChunkReader::Chunk> get(const ChunkId& id) = 0;
+  // ChunkReader::read_ahead.
+  virtual ChunkReader::Ahead read_ahead(std::span<const ChunkId>) { return nullptr; }
 };
 
 class ReaderChunks : public ChunkSource {
@@ -30,6 +32,9 @@ class ReaderChunks : public ChunkSource {
   explicit ReaderChunks(ChunkReader& reader) : reader_(reader) {}
   Result<ChunkReader::Chunk> get(const ChunkId& id) override {
     return reader_.get(id, ChunkType::data);
+  }
+  ChunkReader::Ahead read_ahead(std::span<const ChunkId> ids) override {
+    return reader_.read_ahead(ids);
   }
 
  private:

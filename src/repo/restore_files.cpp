@@ -192,11 +192,12 @@ void FileWriter::run() {
 }
 
 void FileWriter::run_batch(Batch& batch, ChunkHasher* hasher) {
+  Ahead ahead{.jobs = batch.jobs};
   for (FileJob& job : batch.jobs) {
     if (batch.verify)
       verify_one(job, *hasher);
     else
-      restore_one(job);
+      restore_one(job, ahead);
     job.directory.reset();
   }
 }
@@ -206,12 +207,21 @@ Result<> FileWriter::allowed() const {
   return stop_.check();
 }
 
-void FileWriter::restore_one(FileJob& job) {
-  if (!job.group || job.settles) return write_one(job);
+void FileWriter::read_ahead(Ahead& ahead) {
+  if (ahead.read) return;
+  std::vector<ChunkId> ids;
+  for (const FileJob& job : ahead.jobs)
+    for (const ContentItem& item : job.entry.content.items)
+      if (item.chunk) ids.push_back(*item.chunk);
+  ahead.read = chunks_.read_ahead(ids);
+}
+
+void FileWriter::restore_one(FileJob& job, Ahead& ahead) {
+  if (!job.group || job.settles) return write_one(job, ahead);
   const auto source = job.group->wait();
   if (!source) {
     job.settles = true;
-    if (!link_to_kept(job)) write_one(job);
+    if (!link_to_kept(job)) write_one(job, ahead);
     return;
   }
   const Result<> linked = link_one(job, *source);
@@ -219,7 +229,7 @@ void FileWriter::restore_one(FileJob& job) {
   if (is_fatal(linked.error().code)) return log_.abort(linked.error());
   // Better twice than not at all.
   log_.hard_link_left_out(job.entry.path(), linked.error());
-  write_one(job);
+  write_one(job, ahead);
 }
 
 Result<> FileWriter::link_one(const FileJob& job, const LinkGroup::Source& source) {
@@ -261,13 +271,16 @@ Result<bool> FileWriter::holds_content(const LinkGroup::Source& source, const Fi
   return !difference;
 }
 
-void FileWriter::write_one(const FileJob& job) { done(job, write_content(job)); }
+void FileWriter::write_one(const FileJob& job, Ahead& ahead) {
+  done(job, write_content(job, ahead));
+}
 
-Result<TargetFile::Committed> FileWriter::write_content(const FileJob& job) {
+Result<TargetFile::Committed> FileWriter::write_content(const FileJob& job, Ahead& ahead) {
   HF_TRY(allowed());
   HF_ASSIGN(Target::Created created, target_.create(job.directory, job.entry));
   if (!created.file)
     return TargetFile::Committed{.placed = Placed::kept, .identity = created.existing};
+  read_ahead(ahead);
   std::uint64_t offset = 0;
   ContentCursor cursor(nodes_, job.entry.content);
   while (true) {
@@ -363,6 +376,9 @@ Result<> FileWriter::cut(const std::shared_ptr<LargeFile>& file) {
 }
 
 void FileWriter::run_segment(const FileSegment& segment) {
+  std::vector<ChunkId> ids;
+  for (const ContentItem& item : segment.items) ids.push_back(*item.chunk);
+  const auto ahead = chunks_.read_ahead(ids);
   std::uint64_t offset = segment.offset;
   for (const ContentItem& item : segment.items) {
     if (segment.file->failed.load()) break;

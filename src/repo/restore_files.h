@@ -87,6 +87,11 @@ class FileWriter {
     std::size_t directories = 0;
   };
   using Job = std::variant<Batch, FileSegment>;
+  // What the files of a batch need, from when the first one of them is really written.
+  struct Ahead {
+    std::span<const FileJob> jobs;
+    std::optional<ChunkReader::Ahead> read{};
+  };
 
   void add(FileJob job, bool verify);
   void flush();
@@ -94,12 +99,13 @@ class FileWriter {
   void run();
   void run_batch(Batch& batch, ChunkHasher* hasher);
   Result<> allowed() const;
-  void restore_one(FileJob& job);
+  void read_ahead(Ahead& ahead);
+  void restore_one(FileJob& job, Ahead& ahead);
   Result<> link_one(const FileJob& job, const LinkGroup::Source& source);
   bool link_to_kept(const FileJob& job);
   Result<bool> holds_content(const LinkGroup::Source& source, const FileJob& job);
-  void write_one(const FileJob& job);
-  Result<TargetFile::Committed> write_content(const FileJob& job);
+  void write_one(const FileJob& job, Ahead& ahead);
+  Result<TargetFile::Committed> write_content(const FileJob& job, Ahead& ahead);
   Result<> write_item(TargetFile& file, std::uint64_t offset, const ContentItem& item);
   void verify_one(const FileJob& job, ChunkHasher& hasher);
   using SameChunk = std::function<Result<bool>(ByteSpan bytes, const ChunkId& id)>;

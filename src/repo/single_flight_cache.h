@@ -8,7 +8,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.h"
 
@@ -46,15 +48,45 @@ class SingleFlightCache {
     lock.unlock();
     Result<Loaded> loaded = load();
     lock.lock();
-    flights_.erase(key);
-    if (loaded) {
-      flight->result = loaded->value;
-      insert(key, std::move(*loaded));
-    } else {
-      flight->result = std::unexpected(std::move(loaded).error());
-    }
+    land(key, *flight, std::move(loaded));
     landed_.notify_all();
     return *flight->result;
+  }
+  // Whether it is there or being loaded.
+  bool knows(const Key& key) {
+    const std::lock_guard lock(mutex_);
+    return entries_.contains(key) || flights_.contains(key);
+  }
+  // The value if it is there or being loaded; it is not there any more then.
+  Value take(const Key& key) {
+    std::unique_lock lock(mutex_);
+    if (const auto at = flights_.find(key); at != flights_.end()) {
+      const std::shared_ptr<Flight> flight = at->second;
+      landed_.wait(lock, [&flight] { return flight->result.has_value(); });
+    }
+    Value value = find_locked(key);
+    if (value) erase(order_.begin());  // where find_locked() put it
+    return value;
+  }
+  // What of `keys` is neither there nor being loaded is loaded by one call of `load`: (keys) -> a
+  // Result<Loaded> for each, in their order.
+  template <class LoadAll>
+  void load_together(std::span<const Key> keys, const LoadAll& load) {
+    std::vector<Key> missing;
+    std::vector<std::shared_ptr<Flight>> flights;
+    std::unique_lock lock(mutex_);
+    for (const Key& key : keys) {
+      if (find_locked(key) || flights_.contains(key)) continue;
+      missing.push_back(key);
+      flights_.emplace(key, flights.emplace_back(std::make_shared<Flight>()));
+    }
+    if (missing.empty()) return;
+    lock.unlock();
+    std::vector<Result<Loaded>> loaded = load(missing);
+    lock.lock();
+    for (std::size_t i = 0; i < missing.size(); ++i)
+      land(missing[i], *flights[i], std::move(loaded[i]));
+    landed_.notify_all();
   }
 
  private:
@@ -65,6 +97,15 @@ class SingleFlightCache {
     Key key;
     Loaded loaded;
   };
+  void land(const Key& key, Flight& flight, Result<Loaded> loaded) {
+    flights_.erase(key);
+    if (!loaded) {
+      flight.result = std::unexpected(std::move(loaded).error());
+      return;
+    }
+    flight.result = loaded->value;
+    insert(key, std::move(*loaded));
+  }
   Value find_locked(const Key& key) {
     const auto at = entries_.find(key);
     if (at == entries_.end()) return nullptr;
@@ -75,11 +116,12 @@ class SingleFlightCache {
     cost_ += loaded.cost;
     order_.push_front({key, std::move(loaded)});
     entries_.emplace(key, order_.begin());
-    while (cost_ > cost_max_ && !order_.empty()) {
-      cost_ -= order_.back().loaded.cost;
-      entries_.erase(order_.back().key);
-      order_.pop_back();
-    }
+    while (cost_ > cost_max_ && !order_.empty()) erase(std::prev(order_.end()));
+  }
+  void erase(typename std::list<Entry>::iterator at) {
+    cost_ -= at->loaded.cost;
+    entries_.erase(at->key);
+    order_.erase(at);
   }
 
   const std::size_t cost_max_;

@@ -333,6 +333,31 @@ TEST_F(ChunkReaderTest, many_threads_and_a_small_cache) {
   EXPECT_EQ(right, 4U * 200U);
 }
 
+TEST_F(ChunkReaderTest, threads_that_read_ahead_what_others_read_too_read_it_once) {
+  const PackTable table = put(ObjectType::data_pack, 40, 1, 3000);
+  store.far = store.slow = true;
+  ChunkReader reader = make({});
+  std::vector<ChunkId> ids;
+  for (const PackChunk& chunk : table.chunks) ids.push_back(chunk.id);
+  std::vector<std::thread> threads;
+  std::atomic<std::size_t> right{0};
+  for (std::size_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::size_t from = t * 2; from + 8 <= 40;
+           from += 8) {  // each window overlaps the others'
+        const auto window = std::span(ids).subspan(from, 8);
+        const auto ahead = reader.read_ahead(window);
+        for (const ChunkId& id : window) {
+          const auto got = reader.get(id, ChunkType::data);
+          if (got && std::ranges::equal(got->bytes, content.at(id))) ++right;
+        }
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(right, 8U * (5 + 4 + 4 + 4));
+  EXPECT_LE(store.reads, 34) << "one by one it would be 42";
+}
+
 TEST_F(ChunkReaderTest, ENG_01_chunk_of_another_type_is_the_wrong_object_type) {
   put(ObjectType::data_pack, 1, 1, 100);
   const ChunkId data = content.begin()->first;

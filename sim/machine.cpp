@@ -5,14 +5,55 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
+#include <map>
 #include <mutex>
 #include <set>
+#include <span>
 
 #include "repo/check.h"
 
-// Every call of a machine opens the account anew, and verifies again what this process verified a
-// thousand times. A signature that held is remembered by a hash over it, the key and the message;
-// one that did not is verified again. The linker puts this before libsodium's.
+// Every call of a machine opens the account anew, and computes again on curves what this process
+// computed a thousand times, a third of a simulation's time. What depends on nothing but its input
+// is remembered by a hash over that; a signature that did not hold is verified again. The linker
+// puts these before libsodium's.
+namespace {
+
+using Key = std::array<unsigned char, 32>;
+constexpr std::size_t kKept = 1U << 16;  // each world has keys of its own
+
+class Remembered {
+ public:
+  // Of the input to the output of `compute`, which is 0 when it is to be kept.
+  template <std::size_t N, class Compute>
+  int get(const Key& input, unsigned char* out, const Compute& compute) {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = known_.find(input); at != known_.end()) {
+      std::copy_n(at->second.begin(), N, out);
+      return 0;
+    }
+    const int verdict = compute();
+    if (known_.size() >= kKept) known_.clear();
+    if (verdict == 0) std::copy_n(out, N, known_[input].begin());
+    return verdict;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Key, std::array<unsigned char, 96>> known_;
+};
+
+Key hash_of(std::initializer_list<std::span<const unsigned char>> parts) {
+  Key hash{};
+  crypto_generichash_state state;
+  crypto_generichash_init(&state, nullptr, 0, hash.size());
+  for (const auto part : parts) crypto_generichash_update(&state, part.data(), part.size());
+  crypto_generichash_final(&state, hash.data(), hash.size());
+  return hash;
+}
+
+}  // namespace
+
 extern "C" {
 int __real_crypto_sign_ed25519_verify_detached(const unsigned char* signature,
                                                const unsigned char* message,
@@ -20,20 +61,46 @@ int __real_crypto_sign_ed25519_verify_detached(const unsigned char* signature,
 int __wrap_crypto_sign_ed25519_verify_detached(const unsigned char* signature,
                                                const unsigned char* message,
                                                unsigned long long size, const unsigned char* key) {
-  static std::mutex mutex;
-  static std::set<std::array<unsigned char, 32>> held;
-  std::array<unsigned char, 32> hash{};
-  crypto_generichash_state state;
-  crypto_generichash_init(&state, nullptr, 0, hash.size());
-  crypto_generichash_update(&state, signature, crypto_sign_BYTES);
-  crypto_generichash_update(&state, key, crypto_sign_PUBLICKEYBYTES);
-  crypto_generichash_update(&state, message, size);
-  crypto_generichash_final(&state, hash.data(), hash.size());
-  const std::lock_guard lock(mutex);
-  if (held.contains(hash)) return 0;
-  const int verdict = __real_crypto_sign_ed25519_verify_detached(signature, message, size, key);
-  if (verdict == 0) held.insert(hash);
-  return verdict;
+  static Remembered held;
+  const Key input = hash_of({{signature, crypto_sign_BYTES},
+                             {key, crypto_sign_PUBLICKEYBYTES},
+                             {message, static_cast<std::size_t>(size)}});
+  return held.get<0>(input, nullptr, [&] {
+    return __real_crypto_sign_ed25519_verify_detached(signature, message, size, key);
+  });
+}
+
+int __real_crypto_sign_ed25519_seed_keypair(unsigned char* pk, unsigned char* sk,
+                                            const unsigned char* seed);
+int __wrap_crypto_sign_ed25519_seed_keypair(unsigned char* pk, unsigned char* sk,
+                                            const unsigned char* seed) {
+  static Remembered keys;
+  std::array<unsigned char, crypto_sign_PUBLICKEYBYTES + crypto_sign_SECRETKEYBYTES> both{};
+  keys.get<both.size()>(hash_of({{seed, crypto_sign_SEEDBYTES}}), both.data(), [&] {
+    return __real_crypto_sign_ed25519_seed_keypair(both.data(),
+                                                   both.data() + crypto_sign_PUBLICKEYBYTES, seed);
+  });
+  std::copy_n(both.begin(), crypto_sign_PUBLICKEYBYTES, pk);
+  std::copy_n(both.begin() + crypto_sign_PUBLICKEYBYTES, crypto_sign_SECRETKEYBYTES, sk);
+  return 0;
+}
+
+int __real_crypto_scalarmult_curve25519_base(unsigned char* q, const unsigned char* n);
+int __wrap_crypto_scalarmult_curve25519_base(unsigned char* q, const unsigned char* n) {
+  static Remembered points;
+  return points.get<crypto_scalarmult_BYTES>(hash_of({{n, crypto_scalarmult_SCALARBYTES}}), q, [&] {
+    return __real_crypto_scalarmult_curve25519_base(q, n);
+  });
+}
+
+int __real_crypto_scalarmult_curve25519(unsigned char* q, const unsigned char* n,
+                                        const unsigned char* p);
+int __wrap_crypto_scalarmult_curve25519(unsigned char* q, const unsigned char* n,
+                                        const unsigned char* p) {
+  static Remembered points;
+  return points.get<crypto_scalarmult_BYTES>(
+      hash_of({{n, crypto_scalarmult_SCALARBYTES}, {p, crypto_scalarmult_BYTES}}), q,
+      [&] { return __real_crypto_scalarmult_curve25519(q, n, p); });
 }
 }
 

@@ -454,9 +454,10 @@ Result<Description> description_for(ObjectStore& store, const Result<Description
   const auto found = find_description(store, std::move(candidates), chain, account);
   if (!found && !is_damage(found.error())) return found;
   if (!found || (said && *found == *said)) return said;
-  damaged.push_back(fmt::format(
-      "{}: {}", kRepository,
-      said ? "damaged: it names what the account's keys do not open" : said.error().what));
+  const std::string why = said ? "damaged: it names what the account's keys do not open"
+                          : said.error().code == Code::not_found ? "lost"
+                                                                 : said.error().what;
+  damaged.push_back(fmt::format("{}: {}", kRepository, why));
   return found;
 }
 

@@ -146,9 +146,13 @@ END
   run -1 hf snapshots
   has 'version 9'; has 'update holdfast'
   rm repo/repository
-  run -1 hf snapshots
+  run -4 hf snapshots
+  has 'damaged: repository: lost'; has 'repair index --apply'
+  run -0 hf repair index --apply
+  cmp kept repo/repository
+  run -0 hf snapshots
+  run -1 hf --home other --repo "$T/foreign" recover --paper-key-file paper
   has 'no repository of holdfast'
-  cp kept repo/repository
   rm home/keys/device
   run -1 hf snapshots
   has 'holdfast recover'

@@ -382,6 +382,31 @@ Result<int> run_status(const Context& context) {
   return heads.damaged.empty() && client.damaged().empty() ? 0 : 4;
 }
 
+Result<int> run_key(const Context& context, const KeyCommand& command) {
+  HF_ASSIGN(auto opened, OpenRepository::open(context));
+  const Epoch before = opened->client().chain().newest_epoch().number;
+  if (!command.dry_run) {
+    HF_ASSIGN(const auto first, OpenedStore::open_first(context, command.first_repository));
+    HF_TRY(rotate_keys(first ? first->store() : opened->store().store(), opened->home(),
+                       opened->client(), context.random));
+    opened.reset();  // opened anew, which seals this repository's secrets under the new key
+    HF_ASSIGN(opened, OpenRepository::open(context));
+  }
+  const Chain& chain = opened->client().chain();
+  context.out.object({{"message_type", "summary"},
+                      {"command", "key"},
+                      {"dry_run", command.dry_run},
+                      {"epoch_before", before},
+                      {"epoch", command.dry_run ? before + 1 : chain.newest_epoch().number},
+                      {"devices", chain.devices().size()}});
+  context.out.message(
+      fmt::format("{} key epoch {}, for the account's {} devices and its paper key. What is stored "
+                  "from then on "
+                  "opens with the new key; what is stored already opens as before.",
+                  command.dry_run ? "Would open" : "Opened", before + 1, chain.devices().size()));
+  return 0;
+}
+
 Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command) {
   HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
   HF_ASSIGN(const auto folders, HomeFolders::open(paths));

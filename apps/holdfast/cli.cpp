@@ -20,6 +20,7 @@ struct Commands {
   GlobalOptions global;
   InitCommand init;
   RecoverCommand recover;
+  KeyCommand key;
   BackupCommand backup;
   SnapshotFilter snapshots;
   LsCommand ls;
@@ -150,6 +151,15 @@ void add_account_commands(CLI::App& app, Commands& c) {
   home.add_option("--new-passphrase-file", c.home.new_file,
                   "File whose first line is the new passphrase; else it is asked for")
       ->type_name("FILE");
+  CLI::App& key = command(app, "key", "Change the key that new backups are sealed under",
+                          "  holdfast key rotate");
+  key.add_option("ACTION", c.key.action, "rotate: a new key, for the same devices and paper key")
+      ->required()
+      ->check(CLI::IsMember({"rotate"}));
+  key.add_option("--first-repo", c.key.first_repository,
+                 "The account's first repository, where this is another one")
+      ->type_name("R");
+  key.add_flag("--dry-run", c.key.dry_run, "Show what would change");
   command(app, "status", "Account, devices, mode, newest snapshots", "  holdfast status");
 }
 
@@ -444,6 +454,7 @@ Result<int> run(const CLI::App& app, const Commands& c, const Context& context) 
   if (name == "repair") return run_repair(context, c.repair);
   if (name == "recover-snapshots") return run_recover_snapshots(context, c.repair);
   if (name == "retention-lock") return run_retention_lock(context, c.lock);
+  if (name == "key") return run_key(context, c.key);
   if (name == "home") return run_home_passphrase(context, c.home);
   if (name == "completion") return print_completion(app, c.shell, context.out);
   return print_man_page(app, context.out);

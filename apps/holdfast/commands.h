@@ -166,6 +166,10 @@ struct RetentionLockCommand {
   std::string action, duration, paper_key_file, first_repository;
   bool dry_run = false;
 };
+struct KeyCommand {
+  std::string action, first_repository;
+  bool dry_run = false;
+};
 struct HomePassphraseCommand {
   std::string what, action, new_file;
 };
@@ -197,6 +201,7 @@ Result<int> run_tag(const Context& context, const TagCommand& command);
 Result<int> run_repair(const Context& context, const RepairCommand& command);
 Result<int> run_recover_snapshots(const Context& context, const RepairCommand& command);
 Result<int> run_retention_lock(const Context& context, const RetentionLockCommand& command);
+Result<int> run_key(const Context& context, const KeyCommand& command);
 Result<int> run_home_passphrase(const Context& context, const HomePassphraseCommand& command);
 
 }  // namespace holdfast

@@ -67,6 +67,19 @@ Result<std::unique_ptr<OpenedStore>> OpenedStore::open(const Context& context,
   return opened;
 }
 
+Result<std::unique_ptr<OpenedStore>> OpenedStore::open_first(const Context& context,
+                                                             const std::string& named) {
+  if (named.empty()) return nullptr;
+  HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
+  std::string place = named;
+  if (!is_bucket(place)) {
+    HF_ASSIGN(place, named_path(place));
+  }
+  HF_ASSIGN(auto opened, open(context, place, paths));
+  HF_TRY(opened->store().lock());
+  return opened;
+}
+
 Result<std::unique_ptr<OpenedStore>> OpenedStore::make(const Context& context,
                                                        const std::string& place,
                                                        const HomePaths& paths) {

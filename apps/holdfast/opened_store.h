@@ -25,6 +25,9 @@ class OpenedStore {
   [[nodiscard]] ObjectStore& store() {
     return folder_ ? static_cast<ObjectStore&>(*folder_) : *retry_;
   }
+  // The account's first repository, whose name --first-repo gave; null without one.
+  static Result<std::unique_ptr<OpenedStore>> open_first(const Context& context,
+                                                         const std::string& named);
   // What uploads that were killed a day ago or more left there.
   void remove_stale_uploads(Time now);
   // Takes back what make() made, where nothing was put.

@@ -418,16 +418,7 @@ Result<> append_lock(const Context& context, OpenRepository& opened,
   if (!command.paper_key_file.empty()) {
     HF_ASSIGN(paper, read_paper_key(command.paper_key_file));
   }
-  std::unique_ptr<OpenedStore> other;
-  if (!command.first_repository.empty()) {
-    HF_ASSIGN(const HomePaths paths, home_paths(context.options.home));
-    std::string place = command.first_repository;
-    if (!is_bucket(place)) {
-      HF_ASSIGN(place, named_path(place));
-    }
-    HF_ASSIGN(other, OpenedStore::open(context, place, paths));
-    HF_TRY(other->store().lock());
-  }
+  HF_ASSIGN(const auto other, OpenedStore::open_first(context, command.first_repository));
   return set_retention_lock(other ? other->store() : opened.store().store(), opened.home(),
                             opened.client(), seconds, paper ? &paper->key : nullptr);
 }

@@ -278,6 +278,36 @@ Result<Recovered> recover_device(const Chain& chain, const PaperKey& paper, Rand
   return out;
 }
 
+namespace {
+
+std::vector<SlotOwner> slot_owners(const Chain& chain) {
+  std::vector<SlotOwner> owners{{chain.paper().id, SlotKind::paper, chain.paper().open}};
+  for (const ChainDevice& device : chain.devices())
+    if (!device.suspended) owners.push_back({device.id, SlotKind::device, device.open});
+  return owners;
+}
+
+}  // namespace
+
+Result<Bytes> new_epoch_entry(const Chain& chain, const DeviceKeys& device, Random& random) {
+  HF_ASSIGN(const OpenedAccount opened, open_account(chain, device));
+  const EntryPlace next = next_place(chain);
+  const Epoch newest = chain.newest_epoch().number;
+  const EpochPlace place{next.account, newest + 1, next.sequence, next.previous};
+  const EpochKeys keys{Secret::random(kSecretSize, random), Secret::random(kSecretSize, random)};
+  const EpochSecrets secrets{opened.account_secret.clone(), chain.paper().id,
+                             opened.paper_part.clone()};
+  HF_ASSIGN(const NewEpochParts parts,
+            seal_epoch(place, keys, {newest, opened.epochs.back().key.clone()}, secrets,
+                       slot_owners(chain)));
+  Bytes entry = make_new_epoch(next, device.id, parts, device.signer());
+  // Read back as the others will: what they would refuse, or hold for void, is not handed out.
+  const auto longer = extend_chain(chain, std::span(&entry, 1));
+  if (!longer) return fail(Code::denied, longer.error().what);
+  HF_TRY(open_account(*longer, device));
+  return entry;
+}
+
 Result<Bytes> retention_lock_entry(const Chain& chain, const DeviceKeys& device,
                                    const PaperKey* paper, const RepositoryId& repository,
                                    std::uint64_t seconds) {

@@ -47,6 +47,10 @@ struct Recovered {
 Result<Recovered> recover_device(const Chain& chain, const PaperKey& paper, Random& random,
                                  const std::string& device_name);
 
+// The chain's next entry: a new epoch with keys drawn anew, for everybody who has a slot now.
+// Errors are those of open_account; Code::denied: the device does not vote.
+Result<Bytes> new_epoch_entry(const Chain& chain, const DeviceKeys& device, Random& random);
+
 // The chain's next entry: for how long that repository's store keeps what is condemned. By the
 // device, or by the paper key, which alone may make it shorter. Code::denied: it may not.
 Result<Bytes> retention_lock_entry(const Chain& chain, const DeviceKeys& device,

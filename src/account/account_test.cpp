@@ -18,7 +18,7 @@
 
 namespace holdfast {
 
-// Puts an epoch behind a chain, as an entry of a later version will.
+// Puts an epoch behind a chain, without an entry that anybody would make.
 struct ChainTestAccess {
   static void add_epoch(Chain& chain, ChainEpoch epoch) {
     chain.hashes_.push_back(epoch.opened_by);
@@ -292,7 +292,39 @@ TEST_F(VoidTest, a_wrong_slot_that_was_added_later_voids_the_epoch_for_all) {
   EXPECT_FALSE(recover_device(chain(), made_.paper, random_, "x"));
 }
 
-// ---- Later epochs: no entry opens one yet, the format and the way through them stand. ----
+// ---- Later epochs ----
+
+TEST_F(AccountTest, a_new_epoch_opens_for_everybody_and_for_who_comes_later) {
+  const DeviceKeys second = recover("second");
+  for (const DeviceKeys* by : {&second, &std::as_const(made_).device}) {
+    const Secret before = open_account(chain(), *by)->epochs.back().key.clone();
+    const auto entry = new_epoch_entry(chain(), *by, random_);
+    ASSERT_TRUE(entry) << entry.error().what;
+    entries_.push_back(*entry);
+    const auto opened = open_account(chain(), *by);
+    ASSERT_TRUE(opened) << opened.error().what;
+    EXPECT_FALSE(equal_secret(opened->epochs.back().key.span(), before.span()));
+  }
+  const DeviceKeys third = recover("third");
+  const auto by_paper = open_account_with_paper(chain(), made_.paper);
+  ASSERT_TRUE(by_paper) << by_paper.error().what;
+  ASSERT_EQ(by_paper->epochs.size(), 3U);
+  for (const DeviceKeys* keys : {&std::as_const(made_).device, &second, &third})
+    EXPECT_TRUE(same(*open_account(chain(), *keys), *by_paper));
+}
+
+TEST_F(AccountTest, one_that_does_not_vote_opens_no_epoch) {
+  // As add_device_entry does it, without the confirmation.
+  auto more = recover_device(chain(), made_.paper, random_, "second");
+  ASSERT_TRUE(more);
+  entries_.push_back(more->entries[0]);
+  const auto refused = new_epoch_entry(chain(), more->device, random_);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::denied);
+  EXPECT_THAT(refused.error().what, HasSubstr("never confirmed"));
+}
+
+// Epochs that lie: put behind a chain without an entry.
 
 class EpochsTest : public AccountTest {
  protected:
@@ -450,14 +482,21 @@ TEST_F(AccountTest, REC_05_nothing_that_is_stored_holds_the_paper_key_or_a_hash_
   EXPECT_TRUE(holds(stored[0], made_.device.signer().public_key().span()));  // the search finds
 }
 
-TEST(Account, any_sequence_of_recoveries_opens_everywhere) {
+TEST(Account, any_sequence_of_recoveries_and_epochs_opens_everywhere) {
   for (std::uint64_t seed = 0; seed < 16; ++seed) {
     SeededRandom random(seed);
     const NewAccount made = std::move(*create_account(random, "d0", {}));
     std::vector<Bytes> entries = made.entries;
     std::vector<DeviceKeys> devices;
     devices.push_back(made.device.clone());
-    for (std::uint64_t n = random.below(4); n > 0; --n) {
+    for (std::uint64_t n = random.below(8); n > 0; --n) {
+      if (random.below(2) == 0) {
+        auto entry =
+            new_epoch_entry(*verify_chain(entries), devices[random.below(devices.size())], random);
+        ASSERT_TRUE(entry) << seed << ": " << entry.error().what;
+        entries.push_back(std::move(*entry));
+        continue;
+      }
       auto more =
           recover_device(*verify_chain(entries), made.paper, random, "d" + std::to_string(n));
       ASSERT_TRUE(more) << seed << ": " << more.error().what;
@@ -477,7 +516,8 @@ TEST(Account, any_sequence_of_recoveries_opens_everywhere) {
 
 // ---- Vectors: docs/formats/account.md ----
 
-// Random 1 makes the account of "first"; the same stream then recovers "second".
+// Random 1 makes the account of "first"; the same stream then recovers "second", which opens epoch
+// 2.
 std::string vectors() {
   SeededRandom random(1);
   const NewAccount made = std::move(*create_account(
@@ -519,10 +559,19 @@ std::string vectors() {
     line("entry", entries[n]);
     line("entry-hash", chain.hash_at(n).span());
   }
+  entries.push_back(*new_epoch_entry(chain, more.device, random));
+  const Chain longer = *verify_chain(entries);
+  const OpenedAccount after = *open_account(longer, made.device);
+  out += "epoch 2\n";
+  line("epoch-key", after.epochs[1].key.span());
+  line("account-secret", after.account_secret.span());
+  line("entry", entries.back());
+  line("entry-hash", longer.newest_hash().span());
   return out;
 }
 
-// HOLDFAST_WRITE_VECTORS=1 writes the file anew: only when the format gets a new version.
+// HOLDFAST_WRITE_VECTORS=1 writes the file anew: only when the format gets a new version, or more
+// lines behind those that stand.
 TEST(Account, vectors_are_those_of_the_document) {
   const std::string path = HOLDFAST_TESTDATA "/vectors/account.txt";
   if (std::getenv("HOLDFAST_WRITE_VECTORS") != nullptr) std::ofstream(path) << vectors();

@@ -194,6 +194,8 @@ struct SecondVoter {
 };
 Bytes make_confirm_device(const EntryPlace& place, const DeviceId& author, const DeviceId& device,
                           const std::optional<SecondVoter>& second, const Signer& author_key);
+Bytes make_new_epoch(const EntryPlace& place, const DeviceId& author, const NewEpochParts& epoch,
+                     const Signer& author_key);
 // `second`: for two voting devices that make it shorter.
 Bytes make_set_retention_lock(const EntryPlace& place, const DeviceId& author,
                               const RepositoryId& repository, std::uint64_t seconds,

@@ -135,6 +135,50 @@ TEST_F(ChainTest, two_voting_devices_confirm_and_one_does_not) {
                  Code::alarm, "did not sign");
 }
 
+TEST_F(ChainTest, who_votes_opens_an_epoch_for_all_that_have_a_slot) {
+  append(add(next(), paper_, second_));
+  const auto parts = [&](Epoch number) {
+    NewEpochParts out{.number = number,
+                      .parent = number - 1,
+                      .parent_key = Bytes(48),
+                      .secrets = Bytes(96),
+                      .key_commitment = {},
+                      .secret_commitment = {},
+                      .slots = {}};
+    out.slots = {slot_for(first_, SlotKind::device), slot_for(second_, SlotKind::device),
+                 slot_for(paper_, SlotKind::paper)};
+    return out;
+  };
+  const auto opens = [&](const Party& by, const NewEpochParts& epoch) {
+    return make_new_epoch(next(), by.id, epoch, by.signer);
+  };
+  expect_refused(with(opens(second_, parts(2))), Code::alarm, "never confirmed");
+  expect_refused(with(opens(ghost_, parts(2))), Code::alarm, "no key of this account");
+  expect_refused(with(make_new_epoch(next(), first_.id, parts(2), second_.signer)), Code::alarm,
+                 "did not sign");
+  expect_refused(with(opens(first_, parts(1))), Code::corrupt, "the newest one is 1");
+  expect_refused(with(opens(first_, parts(3))), Code::corrupt, "the newest one is 1");
+  NewEpochParts steps_over = parts(2);
+  steps_over.parent = 0;
+  expect_refused(with(opens(first_, steps_over)), Code::corrupt, "after 0");
+  NewEpochParts keyless = parts(2);
+  keyless.parent_key = {};
+  expect_refused(with(opens(first_, keyless)), Code::corrupt, "48 bytes");
+  for (int change = 0; change < 3; ++change) {  // shut somebody out, let somebody in
+    NewEpochParts other = parts(2);
+    if (change == 0) other.slots.erase(other.slots.begin() + 1);
+    if (change == 1) other.slots.pop_back();
+    if (change == 2) other.slots.push_back(slot_for(ghost_, SlotKind::device));
+    expect_refused(with(opens(first_, other)), Code::alarm, "slots are not exactly");
+  }
+  append(opens(first_, parts(2)));
+  append(opens(paper_, parts(3)));
+  EXPECT_EQ(chain().newest_epoch().number, 3U);
+  EXPECT_EQ(chain().newest_epoch().opened_by, chain().newest_hash());
+  EXPECT_EQ(chain().newest_epoch().previous, chain().hash_at(2));
+  expect_refused(with(add(next(), paper_, third_)), Code::corrupt, "in the newest epoch");
+}
+
 TEST_F(ChainTest, one_device_makes_the_retention_lock_longer_and_not_shorter) {
   RepositoryId here, there;
   here.bytes[0] = std::byte{1};
@@ -251,7 +295,7 @@ wire::EntryBody body_of(const Bytes& entry) {
 
 TEST_F(ChainTest, what_later_versions_bring_is_refused_by_name) {
   wire::EntryBody body = body_of(add(next(), first_, second_));
-  for (const std::uint32_t type : {4U, 8U, 14U, 15U, 77U}) {
+  for (const std::uint32_t type : {4U, 10U, 14U, 15U, 77U}) {
     body.set_type(type);
     expect_refused(with(signed_entry(body, {&first_, &second_})), Code::denied,
                    "type " + std::to_string(type));
@@ -270,12 +314,12 @@ TEST_F(ChainTest, what_later_versions_bring_is_refused_by_name) {
 TEST_F(ChainTest, a_payload_of_a_later_version_is_not_called_damage) {
   wire::EntryBody body = body_of(add(next(), first_, second_));
   body.clear_add_device();
-  body.set_type(8);
+  body.set_type(4);
   Bytes bytes = wire::encode(body);
   for (const int b : {0x9A, 0x01, 0x01, 0x41}) bytes.push_back(static_cast<std::byte>(b));
   wire::ChainEntry entry;
   entry.set_body(wire::to_field(bytes));
-  expect_refused(with(wire::encode(entry)), Code::denied, "new epoch");
+  expect_refused(with(wire::encode(entry)), Code::denied, "suspend");
 }
 
 class GenesisTest : public ChainTest {

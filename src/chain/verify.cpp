@@ -17,6 +17,7 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::uint32_t kModeAdvanced = 1;
 constexpr std::uint32_t kSlotSuite = 1;
 constexpr std::size_t kSealedSlotSize = 80;     // epoch key, account secret, tag
+constexpr std::size_t kSealedKeySize = 48;      // parent's epoch key, tag
 constexpr std::size_t kSealedSecretsSize = 96;  // parent's secret, one paper key's id and part, tag
 
 struct VersionAndType {
@@ -45,6 +46,7 @@ VersionAndType peek(ByteSpan body) {
 
 bool known_type(std::uint64_t type) {
   return (type >= 1 && type <= 3) ||
+         type == static_cast<std::uint64_t>(ChainEntryType::new_epoch) ||
          type == static_cast<std::uint64_t>(ChainEntryType::set_retention_lock);
 }
 
@@ -196,6 +198,7 @@ class ChainVerifier {
   // The paper key alone, or two voting devices.
   [[nodiscard]] Result<> check_two(const Candidate& c, const std::string& does,
                                    const std::string& second) const;
+  Result<> new_epoch(const Candidate& c);
   Result<> set_retention_lock(const Candidate& c);
 
   Chain chain_;
@@ -372,6 +375,26 @@ Result<> ChainVerifier::confirm_device(const Candidate& c) {
   return {};
 }
 
+// It gives nobody anything that he has not, so whoever votes can open one.
+Result<> ChainVerifier::new_epoch(const Candidate& c) {
+  if (!c.body.has_open_epoch()) return c.bad(Code::corrupt, "opens no epoch");
+  HF_ASSIGN(ChainEpoch epoch, read_epoch(c, c.body.open_epoch().epoch(), previous()));
+  const std::string does = fmt::format("opens key epoch {}", epoch.number);
+  HF_ASSIGN(const SignPublicKey author, authority(c, does));
+  if (c.signatures.size() != 1 || !c.signed_by(0, author))
+    return c.bad(Code::alarm, fmt::format("{}, but its author alone did not sign it", does));
+  const Epoch newest = chain_.epochs_.back().number;
+  if (epoch.number != newest + 1 || epoch.parent != newest)
+    return c.bad(Code::corrupt,
+                 fmt::format("{} after {}, but the newest one is {}", does, epoch.parent, newest));
+  if (epoch.parent_key.size() != kSealedKeySize)
+    return c.bad(Code::corrupt, fmt::format("a sealed epoch key has {} bytes", kSealedKeySize));
+  HF_TRY(check_slots(c, epoch));
+  epoch.opened_by = hash_of(c.entry);
+  chain_.epochs_.push_back(std::move(epoch));
+  return {};
+}
+
 // Whoever votes can make it longer; what makes it shorter weakens everybody's protection.
 Result<> ChainVerifier::set_retention_lock(const Candidate& c) {
   if (!c.body.has_set_retention_lock()) return c.bad(Code::corrupt, "sets no retention lock");
@@ -415,6 +438,9 @@ Result<> ChainVerifier::add(ByteSpan raw) {
       break;
     case ChainEntryType::confirm_device:
       HF_TRY(confirm_device(c));
+      break;
+    case ChainEntryType::new_epoch:
+      HF_TRY(new_epoch(c));
       break;
     default:
       HF_TRY(set_retention_lock(c));
@@ -532,6 +558,13 @@ Bytes make_confirm_device(const EntryPlace& place, const DeviceId& author, const
   if (!second) return finish(body, {&author_key});
   body.mutable_confirm_device()->set_second(wire::to_field(second->id.span()));
   return finish(body, {&author_key, second->key});
+}
+
+Bytes make_new_epoch(const EntryPlace& place, const DeviceId& author, const NewEpochParts& epoch,
+                     const Signer& author_key) {
+  wire::EntryBody body = new_body(place, ChainEntryType::new_epoch, author);
+  put_epoch(epoch, *body.mutable_open_epoch()->mutable_epoch());
+  return finish(body, {&author_key});
 }
 
 Bytes make_set_retention_lock(const EntryPlace& place, const DeviceId& author,

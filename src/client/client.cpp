@@ -404,28 +404,64 @@ Result<RepositorySecrets> open_secrets(const RepositoryKeys& keys, const std::st
   return secrets;
 }
 
+Bytes seal_secrets(const RepositoryKeys& keys, const RepositorySecrets& secrets, Random& random) {
+  Bytes content = encode_secrets(secrets);
+  Bytes object =
+      seal_box(keys, ObjectType::repository_secrets, secrets_name(keys.newest), content, random);
+  wipe(content);
+  return object;
+}
+
+Result<> keep_copy(LocalFolder& state, Epoch epoch, ByteSpan object) {
+  const std::string copy = copy_name(epoch);
+  if (const auto there = state.read(copy, kSecretsMax); there && std::ranges::equal(*there, object))
+    return {};
+  auto kept = state.replace(copy, object);
+  // A home that cannot be written (a rescue system) keeps nothing.
+  return kept || kept.error().code != Code::denied ? kept : Result<>();
+}
+
 // The home keeps a copy, as sealed as the store's: without it nothing in the repository opens.
-Result<> read_secrets(ObjectStore& store, LocalFolder& state, RepositoryKeys& keys,
-                      std::vector<std::string>& damaged) {
-  const std::string name = secrets_name(keys.newest);
+Result<> read_secrets_of(ObjectStore& store, LocalFolder& state, Epoch epoch, RepositoryKeys& keys,
+                         std::vector<std::string>& damaged) {
+  const std::string name = secrets_name(epoch);
   auto object = store.get(name, kSecretsMax);
   auto secrets = object ? open_secrets(keys, name, *object)
                         : Result<RepositorySecrets>(std::unexpected(object.error()));
-  const std::string copy = copy_name(keys.newest);
   if (secrets) {
     keys.secrets = std::move(*secrets);
-    if (const auto there = state.read(copy, kSecretsMax); there && *there == *object) return {};
-    auto kept = state.replace(copy, *object);
-    // A home that cannot be written (a rescue system) keeps nothing.
-    return kept || kept.error().code != Code::denied ? kept : Result<>();
+    return keep_copy(state, epoch, *object);
   }
   if (is_damage(secrets.error()))
-    if (const auto kept = state.read(copy, kSecretsMax)) {
+    if (const auto kept = state.read(copy_name(epoch), kSecretsMax)) {
       HF_ASSIGN(keys.secrets, open_secrets(keys, name, *kept));
       damaged.push_back(fmt::format("{}: {}", name, secrets.error().what));
       return {};
     }
   return wrap(std::move(secrets).error(), name);
+}
+
+// The same secrets lie under every epoch, so that dedup survives. Whoever opens the repository
+// first in a new one, or after the newest copy was lost, takes them over from the epoch before.
+Result<> read_secrets(ObjectStore& store, LocalFolder& state, RepositoryKeys& keys, bool reader,
+                      std::vector<std::string>& damaged, Random& random) {
+  const auto newest = read_secrets_of(store, state, keys.newest, keys, damaged);
+  if (newest || newest.error().code != Code::not_found || keys.epoch_keys.size() == 1)
+    return newest;
+  Result<> found = newest;
+  for (auto at = std::next(keys.epoch_keys.rbegin()); !found && at != keys.epoch_keys.rend();
+       ++at) {
+    if (!is_damage(found.error())) return found;
+    found = read_secrets_of(store, state, at->first, keys, damaged);
+  }
+  if (!found || reader) return found;
+  const Bytes object = seal_secrets(keys, keys.secrets, random);
+  auto put = store.put(secrets_name(keys.newest), object);
+  if (put) return keep_copy(state, keys.newest, object);
+  // Another device was faster: what stands there is read as it would be next time.
+  return put.error().code == Code::conflict
+             ? read_secrets_of(store, state, keys.newest, keys, damaged)
+             : put;
 }
 
 // What the store says of the repository is signed by nobody, but only with its right id do the
@@ -435,11 +471,15 @@ Result<Description> find_description(ObjectStore& store, std::vector<Description
                                      const Chain& chain, const OpenedAccount& account) {
   for (const Suite suite : {Suite::aes_256_gcm, Suite::chacha20_poly1305})
     candidates.push_back({{chain.account(), chain.place().repository}, suite});
-  const std::string name = secrets_name(account.epochs.back().number);
-  auto object = store.get(name, kSecretsMax);
-  if (!object) return wrap(std::move(object).error(), name);
-  for (const Description& candidate : candidates)
-    if (open_secrets(repository_keys(candidate, account), name, *object)) return candidate;
+  std::string name;
+  for (auto epoch = account.epochs.rbegin(); epoch != account.epochs.rend(); ++epoch) {
+    name = secrets_name(epoch->number);
+    auto object = store.get(name, kSecretsMax);
+    if (!object && is_damage(object.error())) continue;  // no device was here in that epoch yet
+    if (!object) return wrap(std::move(object).error(), name);
+    for (const Description& candidate : candidates)
+      if (open_secrets(repository_keys(candidate, account), name, *object)) return candidate;
+  }
   return fail(Code::corrupt, fmt::format("{}: does not open as that of a repository that is "
                                          "known here",
                                          name));
@@ -507,10 +547,7 @@ Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& ran
   const std::string name = secrets_name(keys.newest);
   const RepositorySecrets secrets{Secret::random(32, random), Secret::random(32, random),
                                   Secret::random(16, random)};
-  Bytes content = encode_secrets(secrets);
-  const Bytes object = seal_box(keys, ObjectType::repository_secrets, name, content, random);
-  wipe(content);
-  auto put = store.put(name, object);
+  auto put = store.put(name, seal_secrets(keys, secrets, random));
   if (!put && put.error().code == Code::conflict)
     return {};  // an interrupted init's, under the same keys
   return put;
@@ -734,7 +771,8 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
   std::unique_ptr<Client> client(
       new Client(std::move(device), std::move(read.chain), home, description.place.repository));
   client->keys_ = repository_keys(description, read.account);
-  HF_TRY(read_secrets(store, client->state_, client->keys_, damaged));
+  HF_TRY(read_secrets(store, client->state_, client->keys_, of_reader.has_value(), damaged,
+                      world.random));
   HF_TRY(remember_description(home.state, description));
   if (of_reader) client->reading_ = std::make_unique<ReadingStore>(store);
   client->damaged_ = std::move(damaged);
@@ -792,24 +830,22 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
     HF_TRY(put_back(store, chain_object_name(n), ours[n], apply, found));
   const RepositoryKeys& keys = client.keys();
   SubFolder state(home.state, keys.place.repository.hex());
-  if (const auto kept = state.read(copy_name(keys.newest), kSecretsMax))
-    HF_TRY(put_back(store, secrets_name(keys.newest), *kept, apply, found));
+  for (const auto& [epoch, key] : keys.epoch_keys)
+    if (const auto kept = state.read(copy_name(epoch), kSecretsMax))
+      HF_TRY(put_back(store, secrets_name(epoch), *kept, apply, found));
   // The last, as in an init: with it, it is a repository.
   HF_TRY(put_back(store, std::string(kRepository), encode_description({keys.place, keys.suite}),
                   apply, found));
   return found;
 }
 
-Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
-                            std::uint64_t seconds, const PaperKey* paper) {
-  const RepositoryId& repository = client.keys().place.repository;
+namespace {
+
+// Puts the entry that `make` makes into the store of the account's ordering place, then into the
+// home.
+Result<> append_entry(ObjectStore& first, Home home, const Client& client,
+                      const std::function<Result<Bytes>(const Chain&)>& make) {
   if (client.only_reads()) return only_reads();
-  if (!client.store_lock().enforced)
-    return fail(Code::denied,
-                fmt::format("this store cannot enforce a retention lock: {}. A lock that whoever "
-                            "has the keys can lift is none; it takes a bucket that was made with "
-                            "object lock",
-                            client.store_lock().why_not));
   HF_ASSIGN(const Description place, read_description(first));
   if (place.place.repository != client.chain().place().repository)
     return fail(Code::denied,
@@ -824,12 +860,35 @@ Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
                 "another device added an entry to the account just now; run the command again");
   };
   if (chain.position() != client.chain().position()) return faster();
-  HF_ASSIGN(Bytes entry, retention_lock_entry(chain, client.device(), paper, repository, seconds));
+  HF_ASSIGN(Bytes entry, make(chain));
   auto put = first.put(chain_object_name(entries.size()), entry);
   if (!put && put.error().code == Code::conflict) return faster();
   HF_TRY(std::move(put));
   entries.push_back(std::move(entry));
   return write_home_chain(home.state, entries);
+}
+
+}  // namespace
+
+Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
+                            std::uint64_t seconds, const PaperKey* paper) {
+  if (client.only_reads()) return only_reads();
+  if (!client.store_lock().enforced)
+    return fail(Code::denied,
+                fmt::format("this store cannot enforce a retention lock: {}. A lock that whoever "
+                            "has the keys can lift is none; it takes a bucket that was made with "
+                            "object lock",
+                            client.store_lock().why_not));
+  return append_entry(first, home, client, [&](const Chain& chain) {
+    return retention_lock_entry(chain, client.device(), paper, client.keys().place.repository,
+                                seconds);
+  });
+}
+
+Result<> rotate_keys(ObjectStore& first, Home home, const Client& client, Random& random) {
+  return append_entry(first, home, client, [&](const Chain& chain) {
+    return new_epoch_entry(chain, client.device(), random);
+  });
 }
 
 Result<> seal_home(Home home, const AskPassphrase& ask, const AskPassphrase& ask_new,

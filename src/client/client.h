@@ -132,6 +132,10 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
 Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
                             std::uint64_t seconds, const PaperKey* paper);
 
+// Appends the entry that opens a new epoch, for everybody who has a slot; as set_retention_lock().
+// Code::denied: this device does not vote.
+Result<> rotate_keys(ObjectStore& first, Home home, const Client& client, Random& random);
+
 // Seals the home's key with what `ask_new` gives; without `ask_new` it lies open from then on.
 // Nothing changes unless the key opens. Code::denied: wrong passphrase.
 Result<> seal_home(Home home, const AskPassphrase& ask, const AskPassphrase& ask_new,

@@ -77,6 +77,52 @@ terminal() { python3 "$root/tests/cli/terminal.py" "$@"; }
   [ "$before" = "$(cd second && find . -type f -exec sha256sum {} + | sort)" ]
 }
 
+@test "key rotate: every device goes on, and what was stored opens as before" {
+  init
+  second_home
+  mkdir data; echo one >data/file
+  hf --quiet backup data
+  HOLDFAST_REPO=$T/repo2 hf --quiet init
+  run -0 hf key rotate --dry-run
+  has 'Would open key epoch 2'
+  [ ! -e repo/secrets/00000002 ]
+  run -0 hf key rotate
+  has 'Opened key epoch 2'; has '2 devices'
+  [ -e repo/secrets/00000002 ]
+  run -0 hf status
+  has 'key epoch 2'
+  echo two >data/file
+  run -0 hf backup data
+  has '1 changed'
+  # The other device comes after, finds the new epoch, and uses what the first one stored.
+  run -0 hf --home home2 backup data
+  run -0 hf --home home2 check --read-data
+  has 'No damage.'
+  run -0 hf --home home2 key rotate
+  has 'epoch 3'
+  echo three >data/file
+  hf --quiet backup data
+  # The second repository learns of both when it is next opened.
+  HOLDFAST_REPO=$T/repo2 run -1 hf key rotate
+  has '--first-repo'
+  HOLDFAST_REPO=$T/repo2 run -0 hf key rotate --first-repo "$T/repo"
+  [ -e repo2/secrets/00000004 ]
+  HOLDFAST_REPO=$T/repo2 run -0 hf backup data
+  # A new machine with the paper key reads all of it.
+  run -0 hf --home home3 recover --paper-key-file paper
+  run -0 hf --home home3 snapshots
+  has '4 snapshots'
+  run -0 hf --home home3 restore latest --target out
+  [ "$(cat "out$T/data/file")" = three ]
+  run -0 hf --home home3 check --read-data
+  has 'No damage.'
+  # One that was lost under the newest key comes back from the epoch before.
+  rm repo/secrets/00000004
+  run -0 hf --home home4 recover --paper-key-file paper
+  run -0 hf --home home4 snapshots
+  [ -e repo/secrets/00000004 ]
+}
+
 @test "a sealed home: all ways to give the passphrase" {
   printf 'correct horse\n' >pass
   printf 'wrong\n' >wrong

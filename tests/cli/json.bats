@@ -55,6 +55,8 @@ valid() { # COMMAND KINDS: what was printed is to be validated, and to have obje
   echo word >word
   run -0 --separate-stderr hf --json home passphrase set --new-passphrase-file word; valid home summary-home
   run -0 --separate-stderr hf --json --passphrase-file word home passphrase remove; valid home summary-home
+  run -0 --separate-stderr hf --json key rotate --dry-run; valid key summary-key
+  run -0 --separate-stderr hf --json key rotate; valid key summary-key
   run -0 --separate-stderr hf --json forget --keep-last 1 --dry-run; valid forget 'decision summary-forget'
   run -0 --separate-stderr hf --json prune --dry-run; valid prune summary-prune
   run -0 --separate-stderr hf --json prune; valid prune summary-prune

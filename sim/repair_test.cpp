@@ -391,6 +391,66 @@ TEST_F(Repair, a_machine_with_only_the_paper_key_needs_no_description) {
   expect_all_is_well();
 }
 
+// The file is small, and copied to the wrong disk as easily as it is swapped by who keeps it.
+TEST_F(Repair, a_description_of_another_repository_of_the_account_is_not_believed) {
+  MemoryStore second;
+  ASSERT_TRUE(machine.init(second));
+  ASSERT_TRUE(machine.backup(second));
+  const Bytes good = store.get("repository", kBig).value();
+  const Bytes secrets = store.get("secrets/00000001", kBig).value();
+  store.overwrite("repository", second.get("repository", kBig).value());
+  {
+    const auto client = machine.open(store);
+    ASSERT_TRUE(client) << client.error().what;
+    EXPECT_EQ((*client)->keys().place.repository, place);
+    ASSERT_EQ((*client)->damaged().size(), 1U);
+    EXPECT_TRUE((*client)->damaged()[0].starts_with("repository: ")) << (*client)->damaged()[0];
+  }
+  // To a machine that has nothing but the paper key the second repository's description is nothing
+  // to write on.
+  second.overwrite("repository", good);
+  for (const bool read_only : {false, true}) {
+    const auto before = object_names(second, "");
+    Machine fresh(++fresh_seed, "fresh");
+    const auto refused = fresh.recover(second, *machine.paper, read_only);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::corrupt) << refused.error().what;
+    EXPECT_EQ(object_names(second, ""), before);
+    EXPECT_FALSE(fresh.keys.read("device", kBig));
+  }
+  const auto snapshot = machine.backup(store);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  reported.push_back({snapshot->id, machine.tree});
+  EXPECT_EQ(repair_keys(store, machine.home(), **machine.open(store), true)->size(), 1U);
+  EXPECT_EQ(store.get("repository", kBig).value(), good);
+  EXPECT_EQ(store.get("secrets/00000001", kBig).value(), secrets);
+  expect_all_is_well();
+}
+
+TEST_F(Repair, description_and_secrets_come_back_together_from_the_home) {
+  MemoryStore second;
+  ASSERT_TRUE(machine.init(second));
+  ASSERT_TRUE(machine.open(second));  // it knows two
+  for (const char* name : {"repository", "secrets/00000001"}) ASSERT_TRUE(store.remove(name));
+  Machine fresh(++fresh_seed, "fresh");
+  EXPECT_FALSE(fresh.recover(store, *machine.paper));
+  EXPECT_FALSE(fresh.recover(store, *machine.paper, true));
+  const auto client = machine.open(store);
+  ASSERT_TRUE(client) << client.error().what;
+  EXPECT_EQ((*client)->keys().place.repository, place);
+  EXPECT_EQ(repair_keys(store, machine.home(), **client, true)->size(), 2U);
+  expect_all_is_well();
+}
+
+TEST_F(Repair, a_home_that_lost_its_state_opens_by_the_stores_chain) {
+  Machine bare(++fresh_seed, "bare");
+  ASSERT_TRUE(bare.keys.replace("device", machine.keys.read("device", kBig).value()));
+  const auto client = bare.open(store);
+  ASSERT_TRUE(client) << client.error().what;
+  EXPECT_TRUE((*client)->damaged().empty());
+  EXPECT_TRUE((*client)->repository().heads());
+}
+
 TEST_F(Repair, what_is_no_repository_is_not_taken_for_a_damaged_one) {
   MemoryStore empty;
   const auto opened = machine.open(empty);
@@ -475,19 +535,52 @@ TEST_F(Reader, sees_what_devices_back_up_that_came_later) {
 
 TEST_F(Reader, RNS_01_bytes_under_the_next_number_of_the_chain_shut_nobody_out) {
   const std::string blocked = chain_object_name((*machine.open(store))->chain().position() + 1);
-  ASSERT_TRUE(store.put(blocked, as_bytes("no entry")));
-  // Who has a home goes on backing up.
-  const auto snapshot = machine.backup(store);
-  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  Bytes newer;  // version 2, signed by nobody
+  for (const int b : {0x0a, 0x02, 0x08, 0x02}) newer.push_back(static_cast<std::byte>(b));
+  const std::string_view words = "no entry";
+  for (const Bytes& bytes :
+       {Bytes(as_bytes(words).begin(), as_bytes(words).end()), Bytes{}, newer}) {
+    SCOPED_TRACE(bytes.size());
+    ASSERT_TRUE(store.put(blocked, bytes));
+    // Who has a home goes on backing up.
+    const auto snapshot = machine.backup(store);
+    ASSERT_TRUE(snapshot) << snapshot.error().what;
+    reported.push_back({snapshot->id, machine.tree});
+    Machine fresh(++fresh_seed, "fresh");
+    const auto recovered = fresh.recover(store, *machine.paper);
+    ASSERT_FALSE(recovered);
+    EXPECT_TRUE(recovered.error().what.contains("--read-only")) << recovered.error().what;
+    const auto reader = fresh.recover(store, *machine.paper, true);
+    ASSERT_TRUE(reader) << reader.error().what;
+    EXPECT_EQ(reader->damaged.size(), 1U);
+    expect_reads_and_writes_nothing(store, reported);
+    ASSERT_TRUE(store.remove(blocked));
+  }
+}
+
+// It hides later entries, of which heads tell; everything is read all the same.
+TEST_F(Reader, an_entry_that_is_lost_or_damaged_hides_what_comes_after_and_nothing_else) {
+  Machine later(++fresh_seed, "later"), saw(++fresh_seed, "saw");
+  ASSERT_TRUE(later.recover(store, *machine.paper));
+  const auto snapshot = machine.backup(store);  // names the newest entry
+  ASSERT_TRUE(snapshot);
   reported.push_back({snapshot->id, machine.tree});
-  Machine fresh(++fresh_seed, "fresh");
-  const auto recovered = fresh.recover(store, *machine.paper);
-  ASSERT_FALSE(recovered);
-  EXPECT_TRUE(recovered.error().what.contains("--read-only")) << recovered.error().what;
-  const auto reader = fresh.recover(store, *machine.paper, true);
-  ASSERT_TRUE(reader) << reader.error().what;
-  EXPECT_EQ(reader->damaged.size(), 1U);
-  expect_reads_and_writes_nothing(store, reported);
+  ASSERT_TRUE(saw.recover(store, *machine.paper, true));
+  expect_reads(saw, store, reported);
+  const Bytes entry = store.get(chain_object_name(1), kBig).value();
+  for (const bool lose : {false, true}) {
+    if (lose)
+      ASSERT_TRUE(store.remove(chain_object_name(1)));
+    else
+      flip(store, chain_object_name(1), entry.size() / 2);
+    Machine fresh(++fresh_seed, "fresh");
+    const auto reader = fresh.recover(store, *machine.paper, true);
+    ASSERT_TRUE(reader) << reader.error().what;
+    EXPECT_EQ(reader->damaged.size(), 1U);
+    for (Machine* one : {&fresh, &saw}) expect_reads(*one, store, reported);
+    EXPECT_EQ((*saw.open(store))->chain().position(), 2U) << "it keeps what it saw";
+    if (!lose) store.overwrite(chain_object_name(1), entry);
+  }
 }
 
 // All homes and the first repository are lost: only the second one and the paper key are there.
@@ -512,8 +605,51 @@ TEST_F(Reader, ENG_02_a_chain_or_heads_that_went_back_are_an_alarm_to_it_too) {
   const auto rolled = reader.open(old);  // before it saw anything but what recover saw
   ASSERT_FALSE(rolled);
   EXPECT_EQ(rolled.error().code, Code::alarm);
+  EXPECT_TRUE(rolled.error().what.contains("--despite-alarm")) << rolled.error().what;
   reader.despite_alarm = true;
   EXPECT_TRUE(reader.open(old));
+  reader.despite_alarm = false;
+  EXPECT_FALSE(reader.open(old)) << "what was passed over once is an alarm the next time";
+  reader.accept_rollback = true;
+  EXPECT_EQ(reader.open(old).error().code, Code::denied);
+  reader.accept_rollback = false;
+  EXPECT_FALSE(reader.open(old)) << "and is not forgotten";
+  ASSERT_TRUE(reader.open(store));
+}
+
+// Whoever can roll back can also add a file.
+TEST_F(Reader, ENG_02_bytes_beside_it_make_no_damage_of_a_fork) {
+  MemoryStore other;
+  for (const auto& [name, bytes] : everything(store)) ASSERT_TRUE(other.put(name, bytes));
+  Machine one(++fresh_seed, "one"), two(++fresh_seed, "two"), reader(++fresh_seed, "reader");
+  ASSERT_TRUE(one.recover(store, *machine.paper));
+  ASSERT_TRUE(two.recover(other, *machine.paper));
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  ASSERT_TRUE(reader.open(store));
+  ASSERT_TRUE(other.put(chain_object_name(3), as_bytes("no entry")));
+  const auto forked = reader.open(other);
+  ASSERT_FALSE(forked);
+  EXPECT_EQ(forked.error().code, Code::alarm) << forked.error().what;
+  // Less, and something that hides the rest: this home has the rest.
+  ASSERT_TRUE(store.remove(chain_object_name(2)));
+  store.overwrite(chain_object_name(1), Bytes(1));
+  const auto less = reader.open(store);
+  ASSERT_TRUE(less) << less.error().what;
+  EXPECT_EQ((*less)->chain().position(), 2U);
+  EXPECT_NE((*less)->chain().device(one.state.read("chain", kBig) ? (*one.open(store))->device().id
+                                                                  : DeviceId{}),
+            nullptr);
+}
+
+TEST_F(Reader, a_home_that_lost_the_word_that_it_only_reads_is_no_device) {
+  const auto before = everything(store);
+  Machine reader(++fresh_seed, "reader");
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  ASSERT_TRUE(reader.state.remove("reader"));
+  const auto opened = reader.open(store);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Code::denied) << opened.error().what;
+  EXPECT_EQ(everything(store), before);
 }
 
 TEST_F(Reader, an_interrupted_recover_that_reads_leaves_nothing_to_one_that_writes) {
@@ -583,6 +719,16 @@ TEST_F(Repair, a_lost_end_of_a_collection_hinders_nobody) {
   ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
   ASSERT_TRUE(store.remove(collection_done_name(1)));
   ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  for (Machine* one : {&fresh, &old}) {
+    CheckProgress progress;
+    {
+      const auto client = one->open(store);
+      const auto checked = check((*client)->repository(), {.workers = 1}, progress, Stop());
+      ASSERT_TRUE(checked) << checked.error().what;
+      EXPECT_TRUE(checked->clean()) << one->name << ": " << checked->damage[0].what;
+    }
+    EXPECT_TRUE(one->repair(store, repair_packs, false)->found.empty());
+  }
   for (Machine* one : {&machine, &fresh, &old}) {
     one->tree = machine.tree;
     const auto snapshot = one->backup(store);

@@ -254,6 +254,7 @@ Result<int> run_recover(const Context& context, const RecoverCommand& command) {
   if (!report) return wrap(std::move(report).error(), escaped(place));
   HF_TRY(write_first_config(paths, place));
   HF_ASSIGN(const bool sealed, home_is_sealed(folders->home()));
+  for (const std::string& what : report->damaged) context.out.damage(what + ". Done without it");
   context.out.object({{"message_type", "summary"},
                       {"command", "recover"},
                       {"account", report->account.hex()},
@@ -261,8 +262,6 @@ Result<int> run_recover(const Context& context, const RecoverCommand& command) {
                       {"device", report->device.hex()},
                       {"read_only", command.read_only},
                       {"home_sealed", sealed}});
-  for (const std::string& what : report->damaged)
-    context.out.warning(fmt::format("warning: done without what is damaged: {}", what));
   context.out.message(
       command.read_only
           ? fmt::format("This home now reads account {}: list, restore, check. Nothing was written "

@@ -151,8 +151,8 @@ Result<bool> home_is_sealed(Home home) {
 Result<HeadList> OpenRepository::heads(const Context& context, bool index) {
   HF_ASSIGN(HeadList heads, repository().heads());
   for (const std::string& what : client_->damaged())
-    context.out.damage(client_->only_reads()
-                           ? what + ". Done without it"
+    context.out.damage(client_->only_reads() || what.starts_with("ALARM")
+                           ? what
                            : fmt::format("{}. This home's copy is used; 'holdfast repair index "
                                          "--apply' puts it back",
                                          what));

@@ -129,7 +129,7 @@ inline constexpr std::uint64_t kRetentionLockMax = std::uint64_t{3653} * 24 * 36
 // entries[n] is the object chain/<n>. Every rule is checked again, from genesis. Each error names
 // the entry: Code::corrupt: not an entry, a gap, a duplicate, another account's; Code::alarm:
 // an entry that its signers were not entitled to (a ghost device), standard mode;
-// Code::denied: a type or version that this program does not know.
+// Code::denied: a type or version that this program does not know, signed by a key of the account.
 Result<Chain> verify_chain(std::span<const Bytes> entries);
 // The same, going on from what was verified before.
 Result<Chain> extend_chain(const Chain& known, std::span<const Bytes> more);

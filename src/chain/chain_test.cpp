@@ -319,7 +319,25 @@ TEST_F(ChainTest, a_payload_of_a_later_version_is_not_called_damage) {
   for (const int b : {0x9A, 0x01, 0x01, 0x41}) bytes.push_back(static_cast<std::byte>(b));
   wire::ChainEntry entry;
   entry.set_body(wire::to_field(bytes));
+  // Anybody can write such bytes: only what a key of the account signed is of a newer program.
+  expect_refused(with(wire::encode(entry)), Code::corrupt, "no entry that a key of this account");
+  const Transcript message = Transcript(purpose::chain_entry).field(bytes);
+  const auto signature_by = [&](const Party& who) {
+    return wire::to_field(who.signer.sign(message).span());
+  };
+  entry.add_signatures(signature_by(ghost_));
+  expect_refused(with(wire::encode(entry)), Code::corrupt, "no entry that a key of this account");
+  entry.set_signatures(0, signature_by(first_));
   expect_refused(with(wire::encode(entry)), Code::denied, "suspend");
+}
+
+TEST_F(ChainTest, RNS_01_bytes_that_are_no_entry_are_damage_and_no_newer_version) {
+  for (const Bytes& bytes : {Bytes{}, Bytes(1), Bytes(3, std::byte{0x41})})
+    expect_refused(with(bytes), Code::corrupt, "");
+  wire::EntryBody body = body_of(add(next(), first_, second_));
+  body.set_version(2);
+  expect_refused(with(signed_entry(body, {&ghost_})), Code::corrupt, "version 2");
+  expect_refused(with(signed_entry(body, {&first_})), Code::denied, "version 2");
 }
 
 class GenesisTest : public ChainTest {

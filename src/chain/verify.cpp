@@ -23,6 +23,7 @@ constexpr std::size_t kSealedSecretsSize = 96;  // parent's secret, one paper ke
 struct VersionAndType {
   std::uint64_t version = 0;
   std::uint64_t type = 0;
+  std::optional<DeviceId> author{};
 };
 
 // Before the strict parser complains about a field that a later version added.
@@ -36,7 +37,8 @@ VersionAndType peek(ByteSpan body) {
       if (tag >> 3 == 1) out.version = value;
       if (tag >> 3 == 5) out.type = value;
     } else if ((tag & 7) == 2) {
-      in.block(kChainEntryMax);
+      const ByteSpan block = in.block(kChainEntryMax);
+      if (tag >> 3 == 6 && block.size() == DeviceId::size) out.author = DeviceId::from(block);
     } else {
       break;
     }
@@ -80,25 +82,40 @@ EntryHash hash_of(const wire::ChainEntry& entry) {
   return EntryHash{sha256(t.span()).bytes};
 }
 
-Result<Candidate> read_candidate(ByteSpan raw, std::uint64_t number) {
-  Candidate c;
-  c.number = number;
-  c.name = chain_object_name(number);
-  if (raw.size() > kChainEntryMax) return c.bad(Code::corrupt, "larger than any entry");
-  HF_TRY(wire::parse_into(raw, c.name, c.entry));
-  const VersionAndType seen = peek(as_bytes(c.entry.body()));
-  if (seen.version != kVersion)
-    return c.bad(Code::denied, fmt::format("version {} is unknown to this version; update holdfast",
-                                           seen.version));
-  if (!known_type(seen.type))
-    return c.bad(Code::denied, fmt::format("{} is unknown to this version; update holdfast",
-                                           describe(seen.type)));
-  HF_TRY(wire::parse_into(as_bytes(c.entry.body()), c.name, c.body));
-  HF_ASSIGN(c.author, wire::id_field<DeviceId>(c.body.author(), c.name + ": author"));
+Result<> read_signatures(Candidate& c) {
   for (const std::string& signature : c.entry.signatures()) {
     HF_ASSIGN(c.signatures.emplace_back(),
               wire::id_field<Signature>(signature, c.name + ": signature"));
   }
+  return {};
+}
+
+// What all versions have: body and signatures, and in the body version, type and author.
+struct Outer {
+  Candidate candidate;
+  VersionAndType seen;
+  [[nodiscard]] bool known() const { return seen.version == kVersion && known_type(seen.type); }
+  [[nodiscard]] std::string what() const {
+    return seen.version != kVersion ? fmt::format("version {}", seen.version) : describe(seen.type);
+  }
+};
+
+Result<Outer> read_outer(ByteSpan raw, std::uint64_t number) {
+  Outer out;
+  Candidate& c = out.candidate;
+  c.number = number;
+  c.name = chain_object_name(number);
+  if (raw.size() > kChainEntryMax) return c.bad(Code::corrupt, "larger than any entry");
+  HF_TRY(wire::parse_into(raw, c.name, c.entry));
+  out.seen = peek(as_bytes(c.entry.body()));
+  return out;
+}
+
+Result<Candidate> read_candidate(Outer outer) {
+  Candidate c = std::move(outer.candidate);
+  HF_TRY(wire::parse_into(as_bytes(c.entry.body()), c.name, c.body));
+  HF_ASSIGN(c.author, wire::id_field<DeviceId>(c.body.author(), c.name + ": author"));
+  HF_TRY(read_signatures(c));
   return c;
 }
 
@@ -184,6 +201,7 @@ class ChainVerifier {
   Chain take() && { return std::move(chain_); }
 
  private:
+  [[nodiscard]] std::unexpected<Error> unknown(Outer outer) const;
   [[nodiscard]] Result<> check_place(const Candidate& c) const;
   [[nodiscard]] Result<> check_slots(const Candidate& c, const ChainEpoch& epoch) const;
   [[nodiscard]] Result<SignPublicKey> authority(const Candidate& c, std::string_view does) const;
@@ -203,6 +221,25 @@ class ChainVerifier {
 
   Chain chain_;
 };
+
+// An entry that a newer program made, if a key of the account signed it; else anything at all that
+// somebody put there, which must not look like a reason to stop.
+std::unexpected<Error> ChainVerifier::unknown(Outer outer) const {
+  Candidate& c = outer.candidate;
+  const auto newer = [&] {
+    return c.bad(Code::denied,
+                 fmt::format("{} is unknown to this version; update holdfast", outer.what()));
+  };
+  if (chain_.hashes_.empty() && outer.seen.version > kVersion) return newer();
+  if (outer.seen.author && read_signatures(c)) {
+    const ChainDevice* device = chain_.device(*outer.seen.author);
+    if (device != nullptr && c.signed_by(0, device->sign)) return newer();
+    if (*outer.seen.author == chain_.paper_.id && c.signed_by(0, chain_.paper_.sign))
+      return newer();
+  }
+  return c.bad(Code::corrupt,
+               fmt::format("is no entry that a key of this account signed ({})", outer.what()));
+}
 
 Result<> ChainVerifier::check_place(const Candidate& c) const {
   if (c.body.sequence() != c.number)
@@ -424,7 +461,9 @@ Result<> ChainVerifier::add(ByteSpan raw) {
   if (number >= kChainLengthMax)
     return fail(Code::corrupt, fmt::format("{}: a chain has at most {} entries",
                                            chain_object_name(number), kChainLengthMax));
-  HF_ASSIGN(const Candidate c, read_candidate(raw, number));
+  HF_ASSIGN(Outer outer, read_outer(raw, number));
+  if (!outer.known()) return unknown(std::move(outer));
+  HF_ASSIGN(const Candidate c, read_candidate(std::move(outer)));
   HF_TRY(check_place(c));
   const auto type = static_cast<ChainEntryType>(c.body.type());
   if ((type == ChainEntryType::genesis) != (number == 0))

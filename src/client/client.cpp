@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <set>
+#include <map>
 
+#include "client/chain_sync.h"
 #include "wire/records.h"
 #include "wire/records.pb.h"
 
@@ -13,11 +13,9 @@ namespace holdfast {
 
 namespace {
 
-constexpr std::string_view kRepository = "repository", kDeviceFile = "device", kChainFile = "chain",
-                           kSeenFile = "chain-seen", kDescriptionFile = "repositories",
-                           kReadOnlyFile = "read-only";
+constexpr std::string_view kRepository = "repository", kDeviceFile = "device",
+                           kDescriptionFile = "repositories";
 constexpr std::uint64_t kRepositoryMax = std::uint64_t{64} * 1024, kSecretsMax = 1U << 20;
-constexpr std::uint64_t kChainFileMax = std::uint64_t{kChainEntryMax} * 1024;
 constexpr std::uint32_t kFormatVersion = 1;
 
 struct Description {
@@ -75,113 +73,8 @@ std::string description_line(const Description& description) {
                      static_cast<int>(description.suite));
 }
 
-// Something else that syncs the folder may have left its own there; what counts are the entries.
-constexpr std::size_t kForeignMax = 10'000;
-
-bool is_chain_object(std::string_view name) {
-  constexpr std::string_view prefix = "chain/";
-  std::array<std::byte, 8> number;
-  return name.starts_with(prefix) && from_hex(name.substr(prefix.size()), number).has_value();
-}
-
-// The entries' names, in order; gaps are for the caller to find.
-Result<std::set<std::string>> list_chain(ObjectStore& store) {
-  std::set<std::string> names;
-  HF_TRY(list_at_most(store, "chain/", kChainLengthMax + kForeignMax,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        if (is_chain_object(info.name)) names.insert(info.name);
-                        return {};
-                      }));
-  if (names.size() > kChainLengthMax)
-    return fail(Code::corrupt, "chain: more entries than its limit");
-  return names;
-}
-
-Result<std::vector<Bytes>> read_chain(ObjectStore& store) {
-  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
-  std::vector<Bytes> entries;
-  for (const std::string& name : names) {
-    if (name != chain_object_name(entries.size()))
-      return fail(Code::corrupt, fmt::format("chain: entry {} is missing", entries.size()));
-    auto entry = store.get(name, kChainEntryMax);
-    if (!entry) return wrap(std::move(entry).error(), name);
-    entries.push_back(std::move(*entry));
-  }
-  if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
-  return entries;
-}
-
-Result<Chain> read_chain(ObjectStore& store, std::vector<Bytes>& entries) {
-  HF_ASSIGN(entries, read_chain(store));
-  return verify_chain(entries);
-}
-
-// As much of the chain as verifies, for who only reads: bytes that somebody put under its next
-// number, or an entry that is lost, hide what comes after, and nothing before. `passed`: what that
-// was.
-Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries,
-                                 std::vector<std::string>& passed) {
-  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
-  for (const std::string& name : names) {
-    auto entry = name == chain_object_name(entries.size())
-                     ? store.get(name, kChainEntryMax)
-                     : Result<Bytes>(fail(Code::corrupt, "the entry before it is missing"));
-    if (!entry && is_damage(entry.error())) {
-      passed.push_back(fmt::format("{}: {}", name, entry.error().what));
-      break;
-    }
-    if (!entry) return wrap(std::move(entry).error(), name);
-    entries.push_back(std::move(*entry));
-  }
-  if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
-  const auto verify = [&](std::size_t count) {
-    return verify_chain(std::span(entries).first(count));
-  };
-  auto whole = verify(entries.size());
-  if (whole || (whole.error().code != Code::corrupt && whole.error().code != Code::alarm))
-    return whole;
-  passed.push_back(whole.error().what);
-  HF_ASSIGN(Chain longest, verify(1));
-  // What begins a chain that verifies does so too.
-  std::size_t good = 1, bad = entries.size();
-  while (bad - good > 1) {
-    const std::size_t middle = good + (bad - good) / 2;
-    auto chain = verify(middle);
-    (chain ? good : bad) = middle;
-    if (chain) longest = std::move(*chain);
-  }
-  entries.resize(good);
-  return longest;
-}
-
 // ---- what the home keeps
 // ----------------------------------------------------------------------------------------------
-
-// The home's own copy of the chain: u32 length, bytes, for each entry.
-Result<std::vector<Bytes>> read_home_chain(LocalFolder& state) {
-  auto file = state.read(kChainFile, kChainFileMax);
-  if (!file && file.error().code == Code::not_found) return std::vector<Bytes>{};
-  if (!file) return std::unexpected(std::move(file).error());
-  std::vector<Bytes> entries;
-  Reader r(*file);
-  while (r.ok() && !r.at_end()) {
-    const std::uint32_t length = r.u32();
-    const ByteSpan entry = r.take(length);
-    entries.emplace_back(entry.begin(), entry.end());
-  }
-  if (!r.ok()) return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kChainFile));
-  return entries;
-}
-
-Result<> write_home_chain(LocalFolder& state, const std::vector<Bytes>& entries) {
-  Bytes file;
-  Writer w(file);
-  for (const Bytes& entry : entries) {
-    w.u32(static_cast<std::uint32_t>(entry.size()));
-    w.raw(entry);
-  }
-  return state.replace(kChainFile, file);
-}
 
 Result<DeviceKeys> read_device(Home home, const AskPassphrase& ask) {
   auto file = home.keys.read(kDeviceFile, kKeyFileMax);
@@ -210,118 +103,7 @@ Result<> write_device(Home home, const DeviceKeys& keys, const std::optional<Sec
   return home.keys.replace(kDeviceFile, file);
 }
 
-// What this home saw of the chain in this repository; less than that is a rollback.
-Result<> check_seen(LocalFolder& state, const Chain& chain) {
-  auto file = state.read(kSeenFile, 4096);
-  if (!file)
-    return file.error().code == Code::not_found ? Result<>()
-                                                : std::unexpected(std::move(file).error());
-  const std::string_view text = as_text(*file);
-  std::uint64_t position = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
-  const auto hash = error == std::errc{} && text.size() >= 64 + 2
-                        ? EntryHash::parse(text.substr(text.size() - 65, 64))
-                        : Result<EntryHash>(fail(Code::corrupt, ""));
-  if (!hash) return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kSeenFile));
-  return check_against_known(chain, position, *hash);
-}
-
-Result<> write_seen(LocalFolder& state, const Chain& chain) {
-  const std::string line = fmt::format("{} {}\n", chain.position(), chain.newest_hash().hex());
-  const auto before = state.read(kSeenFile, 4096);
-  if (before && as_text(*before) == line) return {};
-  return state.replace(kSeenFile, as_bytes(line));
-}
-
-// Joins the repository's chain with the home's copy: neither may contradict the other, the shorter
-// gets what it lacks.
-Result<Chain> sync_chain(ObjectStore& store, Home home, LocalFolder& state,
-                         const AccountId& account, std::vector<std::string>& damaged,
-                         const ClientOptions& options) {
-  auto read = read_chain(store);
-  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
-  auto verified = read ? verify_chain(*read) : Result<Chain>(std::unexpected(read.error()));
-  // What does not verify is nothing that anybody signed: this home's own copy counts, as when the
-  // store shows nothing new, and repair_keys() puts it back. A chain that verifies and is another
-  // one is an alarm below.
-  const bool invalid =
-      !verified && (verified.error().code == Code::corrupt || verified.error().code == Code::alarm);
-  if (invalid && !ours.empty()) {
-    HF_ASSIGN(Chain mine, verify_chain(ours));
-    HF_TRY(check_seen(state, mine));
-    damaged.push_back(std::move(verified).error().what);
-    return mine;
-  }
-  HF_TRY(verified);
-  const std::vector<Bytes>& theirs = *read;
-  Chain chain = std::move(*verified);
-  if (chain.account() != account)
-    return fail(Code::denied, "the repository's chain is of another account");
-  if (options.despite_alarm && !ours.empty()) {
-    HF_ASSIGN(const Chain mine, verify_chain(ours));
-    const auto forked = check_no_fork(mine, chain);
-    for (const Result<>& holds : {check_seen(state, chain), forked})
-      if (!holds) damaged.push_back(passed_over(holds.error()));
-    return forked && chain.position() > mine.position() ? chain : mine;
-  }
-  if (!options.accept_rollback) HF_TRY(check_seen(state, chain));
-  if (!ours.empty()) {
-    HF_ASSIGN(const Chain mine, verify_chain(ours));
-    HF_TRY(check_no_fork(mine, chain));
-    for (std::size_t n = theirs.size(); n < ours.size(); ++n)
-      HF_TRY(store.put(chain_object_name(n), ours[n]));
-    if (ours.size() > theirs.size()) chain = mine;
-  }
-  if (theirs.size() > ours.size()) HF_TRY(write_home_chain(home.state, theirs));
-  HF_TRY(write_seen(state, chain));
-  return chain;
-}
-
-// For a home that only reads: the store's chain as far as it verifies, and no less than `base`,
-// which this home came from. Its own entry stands in its own copy only.
-Result<Chain> follow_chain(ObjectStore& store, LocalFolder& state, const Chain& base,
-                           std::vector<std::string>& damaged, const ClientOptions& options) {
-  std::vector<Bytes> theirs;
-  std::vector<std::string> passed;
-  auto read = read_longest_chain(store, theirs, passed);
-  if (!read && is_damage(read.error())) {
-    damaged.push_back(read.error().what);
-    return base;
-  }
-  HF_ASSIGN(Chain chain, std::move(read));
-  if (chain.account() != base.account())
-    return fail(Code::denied, "the repository's chain is of another account");
-  // What hides the rest of it is named; without that, less than was seen is a rollback.
-  damaged.insert(damaged.end(), passed.begin(), passed.end());
-  std::vector<Result<>> held{check_no_fork(base, chain)};
-  if (passed.empty() && !options.accept_rollback) {
-    held.push_back(check_against_known(chain, base.position(), base.newest_hash()));
-    held.push_back(check_seen(state, chain));
-  }
-  for (Result<>& holds : held) {
-    if (holds) continue;
-    if (!options.despite_alarm) return std::unexpected(std::move(holds).error());
-    damaged.push_back(passed_over(holds.error()));
-  }
-  if (!held.front() || chain.position() < base.position()) return base;
-  if (passed.empty()) HF_TRY(write_seen(state, chain));
-  return chain;
-}
-
-// None in a home that writes; else how many of the entries in its copy of the chain came from the
-// store.
-Result<std::optional<std::size_t>> entries_of_reader(LocalFolder& state) {
-  auto file = state.read(kReadOnlyFile, 4096);
-  if (!file && file.error().code == Code::not_found) return std::nullopt;
-  if (!file) return std::unexpected(std::move(file).error());
-  std::size_t count = 0;
-  const std::string_view text = as_text(*file);
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error == std::errc{} && count > 0 && count < kChainLengthMax) return count;
-  return fail(Code::corrupt, fmt::format("{}/{}: damaged", state.where(), kReadOnlyFile));
-}
-
-std::unexpected<Error> only_reads() {
+std::unexpected<Error> home_only_reads() {
   return fail(Code::denied,
               "this home only reads (it was made by 'holdfast recover --read-only', and the "
               "account does not know it); to write, recover into another home without "
@@ -332,7 +114,7 @@ std::unexpected<Error> only_reads() {
 class ReadingStore final : public ObjectStore {
  public:
   explicit ReadingStore(ObjectStore& inner) : inner_(inner) {}
-  Result<> put(std::string_view, ByteSpan) override { return only_reads(); }
+  Result<> put(std::string_view, ByteSpan) override { return home_only_reads(); }
   Result<Bytes> get(std::string_view name, std::uint64_t size_max) override {
     return inner_.get(name, size_max);
   }
@@ -347,9 +129,9 @@ class ReadingStore final : public ObjectStore {
                 const std::function<Result<>(const ObjectInfo&)>& visit) override {
     return inner_.list(prefix, visit);
   }
-  Result<> remove(std::string_view) override { return only_reads(); }
+  Result<> remove(std::string_view) override { return home_only_reads(); }
   Result<StoreLock> lock() override { return inner_.lock(); }
-  Result<> keep_until(std::string_view, Time) override { return only_reads(); }
+  Result<> keep_until(std::string_view, Time) override { return home_only_reads(); }
   [[nodiscard]] unsigned parallel() const override { return inner_.parallel(); }
 
  private:
@@ -358,32 +140,6 @@ class ReadingStore final : public ObjectStore {
 
 // ---- keys
 // -------------------------------------------------------------------------------------------------------------
-
-struct AccountChain {
-  Chain chain;
-  OpenedAccount account;
-};
-
-Result<AccountChain> open_as_member(ObjectStore& store, Home home, LocalFolder& state,
-                                    const DeviceKeys& device, std::vector<std::string>& damaged,
-                                    const ClientOptions& options) {
-  HF_ASSIGN(Chain chain, sync_chain(store, home, state, device.account, damaged, options));
-  HF_ASSIGN(OpenedAccount account, open_account(chain, device));
-  return AccountChain{std::move(chain), std::move(account)};
-}
-
-Result<AccountChain> open_as_reader(ObjectStore& store, Home home, LocalFolder& state,
-                                    const DeviceKeys& device, std::size_t from_store,
-                                    std::vector<std::string>& damaged,
-                                    const ClientOptions& options) {
-  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
-  HF_ASSIGN(const Chain mine, verify_chain(ours));
-  HF_ASSIGN(OpenedAccount account, open_account(mine, device));
-  HF_ASSIGN(const Chain base,
-            verify_chain(std::span(ours).first(std::min(from_store, ours.size()))));
-  HF_ASSIGN(Chain chain, follow_chain(store, state, base, damaged, options));
-  return AccountChain{std::move(chain), std::move(account)};
-}
 
 RepositoryKeys repository_keys(const Description& description, const OpenedAccount& account) {
   RepositoryKeys keys;
@@ -421,11 +177,27 @@ Result<> keep_copy(LocalFolder& state, Epoch epoch, ByteSpan object) {
   return kept || kept.error().code != Code::denied ? kept : Result<>();
 }
 
+// The repository's secrets objects, each fetched once.
+class SecretsObjects {
+ public:
+  explicit SecretsObjects(ObjectStore& store) : store_(store) {}
+  const Result<Bytes>& get(Epoch epoch) {
+    const auto at = objects_.find(epoch);
+    if (at != objects_.end()) return at->second;
+    return objects_.emplace(epoch, store_.get(secrets_name(epoch), kSecretsMax)).first->second;
+  }
+  void forget(Epoch epoch) { objects_.erase(epoch); }
+
+ private:
+  ObjectStore& store_;
+  std::map<Epoch, Result<Bytes>> objects_;
+};
+
 // The home keeps a copy, as sealed as the store's: without it nothing in the repository opens.
-Result<> read_secrets_of(ObjectStore& store, LocalFolder& state, Epoch epoch, RepositoryKeys& keys,
-                         std::vector<std::string>& damaged) {
+Result<> read_secrets_of(SecretsObjects& objects, LocalFolder& state, Epoch epoch,
+                         RepositoryKeys& keys, std::vector<std::string>& damaged) {
   const std::string name = secrets_name(epoch);
-  auto object = store.get(name, kSecretsMax);
+  const Result<Bytes>& object = objects.get(epoch);
   auto secrets = object ? open_secrets(keys, name, *object)
                         : Result<RepositorySecrets>(std::unexpected(object.error()));
   if (secrets) {
@@ -443,62 +215,73 @@ Result<> read_secrets_of(ObjectStore& store, LocalFolder& state, Epoch epoch, Re
 
 // The same secrets lie under every epoch, so that dedup survives. Whoever opens the repository
 // first in a new one, or after the newest copy was lost, takes them over from the epoch before.
-Result<> read_secrets(ObjectStore& store, LocalFolder& state, RepositoryKeys& keys, bool reader,
-                      std::vector<std::string>& damaged, Random& random) {
-  const auto newest = read_secrets_of(store, state, keys.newest, keys, damaged);
+// `put`: null in a home that only reads.
+Result<> read_secrets(SecretsObjects& objects, ObjectStore* put, LocalFolder& state,
+                      RepositoryKeys& keys, std::vector<std::string>& damaged, Random& random) {
+  const auto newest = read_secrets_of(objects, state, keys.newest, keys, damaged);
   if (newest || newest.error().code != Code::not_found || keys.epoch_keys.size() == 1)
     return newest;
   Result<> found = newest;
   for (auto at = std::next(keys.epoch_keys.rbegin()); !found && at != keys.epoch_keys.rend();
        ++at) {
     if (!is_damage(found.error())) return found;
-    found = read_secrets_of(store, state, at->first, keys, damaged);
+    found = read_secrets_of(objects, state, at->first, keys, damaged);
   }
-  if (!found || reader) return found;
+  if (!found || put == nullptr) return found;
   const Bytes object = seal_secrets(keys, keys.secrets, random);
-  auto put = store.put(secrets_name(keys.newest), object);
-  if (put) return keep_copy(state, keys.newest, object);
+  auto done = put->put(secrets_name(keys.newest), object);
+  if (done) return keep_copy(state, keys.newest, object);
+  if (done.error().code != Code::conflict) return done;
   // Another device was faster: what stands there is read as it would be next time.
-  return put.error().code == Code::conflict
-             ? read_secrets_of(store, state, keys.newest, keys, damaged)
-             : put;
+  objects.forget(keys.newest);
+  return read_secrets_of(objects, state, keys.newest, keys, damaged);
+}
+
+// The first session record that the store lists opens with these keys; none: there is none.
+Result<std::optional<bool>> opens_a_session(ObjectStore& store, const RepositoryKeys& keys) {
+  std::string first;
+  HF_TRY(store.list("heads/", [&](const ObjectInfo& info) -> Result<> {
+    const auto name = parse_head_name(info.name);
+    if (name && name->kind == HeadName::Kind::open && (first.empty() || info.name < first))
+      first = info.name;
+    return {};
+  }));
+  if (first.empty()) return std::nullopt;
+  const auto object = store.get(first, kSecretsMax);
+  if (!object && !is_damage(object.error())) return std::unexpected(object.error());
+  return object && open_box(keys, ObjectType::session_open, first, *object);
 }
 
 // What the store says of the repository is signed by nobody, but only with its right id do the
-// secrets open. The first of `candidates` for which they do; else that of the account's first
-// repository, which genesis names.
-Result<Description> find_description(ObjectStore& store, std::vector<Description> candidates,
+// secrets open, in whatever epoch they are there. The first of `candidates` for which they do; else
+// that of the account's first repository, which genesis names.
+Result<Description> find_description(SecretsObjects& objects, std::vector<Description> candidates,
                                      const Chain& chain, const OpenedAccount& account) {
   for (const Suite suite : {Suite::aes_256_gcm, Suite::chacha20_poly1305})
     candidates.push_back({{chain.account(), chain.place().repository}, suite});
-  std::string name;
+  std::optional<Error> error;
   for (auto epoch = account.epochs.rbegin(); epoch != account.epochs.rend(); ++epoch) {
-    name = secrets_name(epoch->number);
-    auto object = store.get(name, kSecretsMax);
-    if (!object && is_damage(object.error())) continue;  // no device was here in that epoch yet
-    if (!object) return wrap(std::move(object).error(), name);
-    for (const Description& candidate : candidates)
-      if (open_secrets(repository_keys(candidate, account), name, *object)) return candidate;
+    const std::string name = secrets_name(epoch->number);
+    const Result<Bytes>& object = objects.get(epoch->number);
+    if (!object && !is_damage(object.error())) return wrap(object.error(), name);
+    if (!object) {  // no device was here in that epoch yet
+      if (!error) error = wrap(object.error(), name).error();
+      continue;
+    }
+    for (const Description& candidate : candidates) {
+      auto opened = open_secrets(repository_keys(candidate, account), name, *object);
+      if (opened) return candidate;
+      error = wrap(std::move(opened).error(), name).error();
+    }
   }
-  return fail(Code::corrupt, fmt::format("{}: does not open as that of a repository that is "
-                                         "known here",
-                                         name));
+  return fail(Code::corrupt, error->what);
 }
 
-// As the store says it, or as it is found where that is lost or not so.
-Result<Description> description_for(ObjectStore& store, const Result<Description>& said,
-                                    std::vector<Description> candidates, const Chain& chain,
-                                    const OpenedAccount& account,
-                                    std::vector<std::string>& damaged) {
-  if (said) candidates.insert(candidates.begin(), *said);
-  const auto found = find_description(store, std::move(candidates), chain, account);
-  if (!found && !is_damage(found.error())) return found;
-  if (!found || (said && *found == *said)) return said;
+std::string description_damage(const Result<Description>& said) {
   const std::string why = said ? "damaged: it names what the account's keys do not open"
                           : said.error().code == Code::not_found ? "lost"
                                                                  : said.error().what;
-  damaged.push_back(fmt::format("{}: {}", kRepository, why));
-  return found;
+  return fmt::format("{}: {}", kRepository, why);
 }
 
 Result<std::vector<Description>> remembered_descriptions(LocalFolder& state,
@@ -529,18 +312,53 @@ Result<> remember_description(LocalFolder& state, const Description& description
   return kept || kept.error().code != Code::denied ? kept : Result<>();
 }
 
-// The repository's description as the store has it or, where that is lost or damaged, as it follows
-// from the keys.
-Result<Description> describe(ObjectStore& store, LocalFolder& state, const DeviceKeys& device,
-                             std::vector<std::string>& damaged) {
-  auto said = read_description(store);
+// Who opens: the chain that this home has, or without one the store's, and the device.
+struct Opening {
+  Chain chain;
+  OpenedAccount account;
+};
+Result<Opening> opening(ObjectStore& store, LocalFolder& state, const DeviceKeys& device,
+                        const std::optional<ReaderEntries>& reader) {
+  HF_ASSIGN(std::vector<Bytes> entries, read_home_chain(state));
+  if (entries.empty()) HF_TRY(read_chain(store, entries));
+  if (reader) {
+    entries.resize(std::min<std::size_t>(entries.size(), reader->follows));
+    entries.insert(entries.end(), reader->entries.begin(), reader->entries.end());
+  }
+  HF_ASSIGN(Chain chain, verify_chain(entries));
+  HF_ASSIGN(OpenedAccount account, open_account(chain, device));
+  return Opening{std::move(chain), std::move(account)};
+}
+
+// The repository's description as the store has it or, where that is lost or not so, as it follows
+// from the keys. A home that knows the repository has copies of its secrets: where the store's are
+// lost too, a session record tells which one this is.
+Result<Description> describe(ObjectStore& store, SecretsObjects& objects, LocalFolder& state,
+                             const Opening& by, std::vector<std::string>& damaged) {
+  const auto said = read_description(store);
   if (!said && !is_damage(said.error())) return said;
-  HF_ASSIGN(std::vector<Description> candidates, remembered_descriptions(state, device.account));
-  if (said && std::ranges::find(candidates, *said) != candidates.end()) return said;
-  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(state));
-  HF_ASSIGN(const Chain chain, verify_chain(ours));
-  HF_ASSIGN(const OpenedAccount account, open_account(chain, device));
-  return description_for(store, said, std::move(candidates), chain, account, damaged);
+  HF_ASSIGN(const std::vector<Description> known,
+            remembered_descriptions(state, by.chain.account()));
+  std::vector<Description> candidates = known;
+  if (said) candidates.push_back(*said);
+  auto found = find_description(objects, candidates, by.chain, by.account);
+  if (!found && !is_damage(found.error())) return found;
+  for (const Description& candidate : known) {
+    if (found) break;
+    HF_ASSIGN(const auto opens, opens_a_session(store, repository_keys(candidate, by.account)));
+    // Without any session only what the store says can tell.
+    if (opens ? *opens : said && *said == candidate) found = candidate;
+  }
+  if (!found && said && said->place.account != by.chain.account())
+    return fail(
+        Code::denied,
+        fmt::format(
+            "the repository is of account {}, this home of account {}; name the repository or the "
+            "home that belong together",
+            said->place.account.brief(), by.chain.account().brief()));
+  if (!found) return said ? found : said;
+  if (!said || *found != *said) damaged.push_back(description_damage(said));
+  return found;
 }
 
 Result<> put_secrets(ObjectStore& store, const RepositoryKeys& keys, Random& random) {
@@ -619,9 +437,25 @@ Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys
                     there.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, there.place.repository.hex());
   std::vector<std::string> damaged;
-  HF_ASSIGN([[maybe_unused]] const Chain chain,
-            sync_chain(store, home, state, device.account, damaged, {}));
+  HF_ASSIGN([[maybe_unused]] const SyncedChain chain,
+            sync_chain(store, home.state, state, device.account, {}, damaged));
   return InitReport{device.account, there.place.repository, device.id, false, true};
+}
+
+// To a machine that has nothing but the paper key: what does not open is of no use to it, and
+// nothing may be written on its word.
+Result<Description> describe_to_newcomer(ObjectStore& store, const Result<Description>& said,
+                                         const Chain& chain, const OpenedAccount& account) {
+  std::vector<Description> candidates;
+  if (said) candidates.push_back(*said);
+  SecretsObjects objects(store);
+  auto found = find_description(objects, std::move(candidates), chain, account);
+  if (found || !is_damage(found.error())) return found;
+  return fail(Code::corrupt,
+              fmt::format("{}, and without it nothing opens{}. A device of the account that knows "
+                          "this repository can put back what is lost: 'holdfast repair index "
+                          "--apply' there",
+                          found.error().what, said ? "" : " (" + description_damage(said) + ")"));
 }
 
 }  // namespace
@@ -638,10 +472,10 @@ Result<bool> home_has_account(Home home) {
 
 Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassphrase& ask,
                                    const InitOptions& options, World world) {
-  HF_ASSIGN(const auto of_reader, entries_of_reader(home.state));
-  if (of_reader) return only_reads();
   HF_TRY(store.lock());
   HF_ASSIGN(const bool has_account, home_has_account(home));
+  HF_ASSIGN(const auto reader, read_reader(home.state));
+  if (has_account && reader) return home_only_reads();
   auto there = read_description(store);
   if (!there && there.error().code != Code::not_found)
     return std::unexpected(std::move(there).error());
@@ -689,7 +523,7 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
   auto read = options.read_only ? read_longest_chain(store, entries, report.damaged)
                                 : read_chain(store, entries);
   // Neither of the two: it is no repository.
-  if (!read && !said) return std::unexpected(said.error());
+  if (!read && !said && said.error().code == Code::not_found) return std::unexpected(said.error());
   if (!read && !options.read_only && (is_damage(read.error()) || read.error().code == Code::alarm))
     return fail(read.error().code,
                 fmt::format("{}. A home that only reads can do without it: holdfast recover "
@@ -701,8 +535,8 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
                 fmt::format("the paper key is of account {}, the repository of account {}",
                             paper.account->brief(), chain.account().brief()));
   HF_ASSIGN(const OpenedAccount account, open_account_with_paper(chain, paper.key));
-  HF_ASSIGN(const Description description,
-            description_for(store, said, {}, chain, account, report.damaged));
+  HF_ASSIGN(const Description description, describe_to_newcomer(store, said, chain, account));
+  if (!said || *said != description) report.damaged.push_back(description_damage(said));
   if (!options.read_only && chain.place().repository != description.place.repository)
     return fail(
         Code::denied,
@@ -713,11 +547,16 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
   if (!options.read_only) HF_TRY(prove_put_if_absent(store, world.random));
   HF_ASSIGN(const Recovered recovered,
             recover_device(chain, paper.key, world.random, options.device_name));
-  HF_TRY(home.state.remove(kReadOnlyFile));  // of a recover that was interrupted
-  if (options.read_only)
-    HF_TRY(home.state.replace(kReadOnlyFile, as_bytes(fmt::format("{}\n", entries.size()))));
+  std::optional<ReaderEntries> reader;
+  if (options.read_only) {
+    reader.emplace(entries.size(), recovered.entries);
+    SubFolder seen(home.state, description.place.repository.hex());
+    if (report.damaged.empty()) HF_TRY(write_seen(seen, chain));
+  }
+  HF_TRY(write_reader(home.state, reader));
   for (const Bytes& entry : recovered.entries) {
-    auto put = options.read_only ? Result<>() : store.put(chain_object_name(entries.size()), entry);
+    if (options.read_only) break;
+    auto put = store.put(chain_object_name(entries.size()), entry);
     if (!put && put.error().code == Code::conflict)
       return fail(Code::unavailable,
                   "another device added an entry to the account just now; run the command again");
@@ -754,27 +593,29 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                              const ClientOptions& options) {
   HF_ASSIGN(StoreLock store_lock, store.lock());
   HF_ASSIGN(DeviceKeys device, read_device(home, ask));
+  HF_ASSIGN(const auto reader, read_reader(home.state));
+  if (reader && options.accept_rollback) return home_only_reads();
   std::vector<std::string> damaged;
-  HF_ASSIGN(const Description description, describe(store, home.state, device, damaged));
-  if (device.account != description.place.account)
-    return fail(
-        Code::denied,
-        fmt::format(
-            "the repository is of account {}, this home of account {}; name the repository or the "
-            "home that belong together",
-            description.place.account.brief(), device.account.brief()));
+  SecretsObjects secrets(store);
+  HF_ASSIGN(Opening known, opening(store, home.state, device, reader));
+  HF_ASSIGN(const Description description, describe(store, secrets, home.state, known, damaged));
   SubFolder state(home.state, description.place.repository.hex());
-  HF_ASSIGN(const auto of_reader, entries_of_reader(home.state));
-  HF_ASSIGN(AccountChain read,
-            of_reader ? open_as_reader(store, home, state, device, *of_reader, damaged, options)
-                      : open_as_member(store, home, state, device, damaged, options));
+  HF_ASSIGN(
+      SyncedChain synced,
+      sync_chain(store, home.state, state, device.account,
+                 {reader.has_value(), options.accept_rollback, options.despite_alarm}, damaged));
+  // A reader opens by its own entries; what came into the chain since then opens for members only.
+  const bool more = synced.chain.newest_hash() != known.chain.newest_hash();
+  HF_ASSIGN(const OpenedAccount account, reader || !more
+                                             ? Result<OpenedAccount>(std::move(known.account))
+                                             : open_account(synced.chain, device));
   std::unique_ptr<Client> client(
-      new Client(std::move(device), std::move(read.chain), home, description.place.repository));
-  client->keys_ = repository_keys(description, read.account);
-  HF_TRY(read_secrets(store, client->state_, client->keys_, of_reader.has_value(), damaged,
+      new Client(std::move(device), std::move(synced.chain), home, description.place.repository));
+  client->keys_ = repository_keys(description, account);
+  HF_TRY(read_secrets(secrets, reader ? nullptr : &store, client->state_, client->keys_, damaged,
                       world.random));
   HF_TRY(remember_description(home.state, description));
-  if (of_reader) client->reading_ = std::make_unique<ReadingStore>(store);
+  if (reader) client->reading_ = std::make_unique<ReadingStore>(store);
   client->damaged_ = std::move(damaged);
   // By the earlier clock, everything is held for longer.
   const RetentionLock lock{
@@ -784,8 +625,10 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                        : 0,
       .now = std::min(store_lock.now, world.clock.now())};
   client->store_lock_ = std::move(store_lock);
-  const auto check_chain = [c = client.get()](std::uint64_t position,
-                                              const EntryHash& hash) -> Result<> {
+  const bool hidden = reader && synced.hidden;
+  const auto check_chain = [c = client.get(), hidden](std::uint64_t position,
+                                                      const EntryHash& hash) -> Result<> {
+    if (hidden && position > c->chain_->position()) return {};  // nobody can tell
     if (position <= c->chain_->position() && c->chain_->hash_at(position) == hash) return {};
     return fail(Code::alarm, fmt::format("a head names chain entry {}, which the repository's "
                                          "chain does not have: the chain was "
@@ -822,7 +665,7 @@ Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bo
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply) {
   std::vector<std::string> found;
-  if (client.only_reads()) return only_reads();
+  if (client.only_reads()) return home_only_reads();
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
   // Another chain than this home's is no damage: open() told that they agree, or that the store's
   // is not whole.
@@ -845,15 +688,15 @@ namespace {
 // home.
 Result<> append_entry(ObjectStore& first, Home home, const Client& client,
                       const std::function<Result<Bytes>(const Chain&)>& make) {
-  if (client.only_reads()) return only_reads();
+  if (client.only_reads()) return home_only_reads();
   HF_ASSIGN(const Description place, read_description(first));
   if (place.place.repository != client.chain().place().repository)
     return fail(Code::denied,
                 fmt::format("the account's entries are ordered in its repository {}, not in {}; "
                             "name where that one is with --first-repo",
                             client.chain().place().repository.hex(), place.place.repository.hex()));
-  HF_ASSIGN(std::vector<Bytes> entries, read_chain(first));
-  HF_ASSIGN(const Chain chain, verify_chain(entries));
+  std::vector<Bytes> entries;
+  HF_ASSIGN(const Chain chain, read_chain(first, entries));
   HF_TRY(check_no_fork(chain, client.chain()));
   const auto faster = [] {
     return fail(Code::unavailable,
@@ -872,7 +715,7 @@ Result<> append_entry(ObjectStore& first, Home home, const Client& client,
 
 Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
                             std::uint64_t seconds, const PaperKey* paper) {
-  if (client.only_reads()) return only_reads();
+  if (client.only_reads()) return home_only_reads();
   if (!client.store_lock().enforced)
     return fail(Code::denied,
                 fmt::format("this store cannot enforce a retention lock: {}. A lock that whoever "

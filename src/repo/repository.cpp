@@ -771,19 +771,31 @@ Result<PackListing> Repository::list_packs(const Stop& stop,
           out.sizes[static_cast<std::size_t>(at - out.packs.begin())] = info.size;
         return {};
       }));
+  HF_TRY(forget_condemned(out));
   return out;
+}
+
+Result<> Repository::forget_condemned(PackListing& listing) {
+  std::vector<ObjectHash> removed;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < listing.packs.size(); ++i) {
+    if (!listing.sizes[i] && collections_.doomed(listing.packs[i].pack)) {
+      removed.push_back(listing.packs[i].pack);
+      continue;
+    }
+    listing.packs[kept] = listing.packs[i];
+    listing.sizes[kept++] = listing.sizes[i];
+  }
+  listing.packs.resize(kept);
+  listing.sizes.resize(kept);
+  return removed.empty() ? Result<>() : index_->remove_packs(removed);
 }
 
 Result<std::vector<ObjectHash>> Repository::lost_packs(const Stop& stop) {
   HF_ASSIGN(const PackListing listing, list_packs(stop, [](const ObjectInfo&) {}));
-  std::vector<ObjectHash> lost, removed;
-  for (std::size_t i = 0; i < listing.packs.size(); ++i) {
-    const ObjectHash& pack = listing.packs[i].pack;
-    const bool condemned_and_not_there = !listing.sizes[i] && collections_.doomed(pack);
-    if (listing.sizes[i] != listing.packs[i].size)
-      (condemned_and_not_there ? removed : lost).push_back(pack);
-  }
-  if (!removed.empty()) HF_TRY(index_->remove_packs(removed));
+  std::vector<ObjectHash> lost;
+  for (std::size_t i = 0; i < listing.packs.size(); ++i)
+    if (listing.sizes[i] != listing.packs[i].size) lost.push_back(listing.packs[i].pack);
   return lost;
 }
 

@@ -136,7 +136,8 @@ class Repository {
   [[nodiscard]] NodeSource& nodes() { return *nodes_; }     // thread-safe
   [[nodiscard]] const RepositoryParts& parts() const { return parts_; }
 
-  // `other` is called for what the store lists and the index does not have.
+  // `other` is called for what the store lists and the index does not have. What is condemned and
+  // not there is forgotten: it is no loss by itself, and what needs it misses its chunks.
   Result<PackListing> list_packs(const Stop& stop,
                                  const std::function<void(const ObjectInfo&)>& other);
   // Packs of the index that the store does not list with their size.
@@ -162,6 +163,7 @@ class Repository {
                      HeadList& list, HeadSequences& sequences);
   Result<> sample_other_devices(std::unordered_set<ObjectHash, IdHash>& unreliable,
                                 std::vector<std::string>& warnings);
+  Result<> forget_condemned(PackListing& listing);
   Result<> forget_missing_packs(const Stop& stop, std::vector<std::string>& warnings);
   Result<std::vector<std::string>> sync_index_with(const std::vector<IndexedPack>& journal,
                                                    const HeadList& heads, const Stop& stop);

@@ -188,15 +188,17 @@ class ChunkReader::Impl::AheadFrames {
     reader_.ahead -= bytes_;
   }
   // False: too much is read ahead already.
-  bool add(const FrameKey& frame, std::size_t bytes) {
+  bool reserve(std::size_t bytes) {
     if (bytes_ + bytes > kAheadMax) return false;
     if (reader_.ahead.fetch_add(bytes) + bytes > kAheadTogetherMax) {
       reader_.ahead -= bytes;
       return false;
     }
     bytes_ += bytes;
-    frames_.push_back(frame);
     return true;
+  }
+  void add(const std::vector<FrameKey>& loaded) {
+    frames_.insert(frames_.end(), loaded.begin(), loaded.end());
   }
 
  private:
@@ -297,7 +299,7 @@ ChunkReader::Ahead ChunkReader::Impl::read_ahead(std::span<const ChunkId> ids) {
     std::vector<FrameKey> places;
     for (const std::uint16_t number : numbers)
       if (number < all.size() && !frames.knows({pack, number}) &&
-          added->add({pack, number}, sealed_end(all[number]) - all[number].offset))
+          added->reserve(sealed_end(all[number]) - all[number].offset))
         places.push_back({pack, number});
     const auto load = [&](std::span<const FrameKey> missing) {
       std::vector<Result<LoadedSealed>> loaded;
@@ -309,7 +311,7 @@ ChunkReader::Ahead ChunkReader::Impl::read_ahead(std::span<const ChunkId> ids) {
       }
       return loaded;
     };
-    sealed.load_together(std::span<const FrameKey>(places), load);
+    added->add(sealed.load_together(std::span<const FrameKey>(places), load));
   }
   return added;
 }

@@ -400,6 +400,8 @@ class PackRepair {
           progress_.bytes += pack.size;
           if (!seen && seen.error().code != Code::not_found) return std::unexpected(seen.error());
           if (seen && seen->sound) return {};
+          // Condemned already, and perhaps removed on behalf of an end that the store lost.
+          if (!seen && repository_.collections().doomed(pack.pack)) return {};
           condemned_.push_back(pack.pack);
           if (!seen) {
             ++report_.packs_lost;

@@ -69,9 +69,9 @@ class SingleFlightCache {
     return value;
   }
   // What of `keys` is neither there nor being loaded is loaded by one call of `load`: (keys) -> a
-  // Result<Loaded> for each, in their order.
+  // Result<Loaded> for each, in their order. Gives those that it was called for.
   template <class LoadAll>
-  void load_together(std::span<const Key> keys, const LoadAll& load) {
+  std::vector<Key> load_together(std::span<const Key> keys, const LoadAll& load) {
     std::vector<Key> missing;
     std::vector<std::shared_ptr<Flight>> flights;
     std::unique_lock lock(mutex_);
@@ -80,13 +80,14 @@ class SingleFlightCache {
       missing.push_back(key);
       flights_.emplace(key, flights.emplace_back(std::make_shared<Flight>()));
     }
-    if (missing.empty()) return;
+    if (missing.empty()) return {};
     lock.unlock();
     std::vector<Result<Loaded>> loaded = load(missing);
     lock.lock();
     for (std::size_t i = 0; i < missing.size(); ++i)
       land(missing[i], *flights[i], std::move(loaded[i]));
     landed_.notify_all();
+    return missing;
   }
 
  private:

@@ -554,8 +554,16 @@ TEST_F(Reader, RNS_01_bytes_under_the_next_number_of_the_chain_shut_nobody_out) 
     ASSERT_TRUE(reader) << reader.error().what;
     EXPECT_EQ(reader->damaged.size(), 1U);
     expect_reads_and_writes_nothing(store, reported);
-    ASSERT_TRUE(store.remove(blocked));
+    // A home takes them away, where the store lets it.
+    EXPECT_EQ(repair_keys(store, machine.home(), **machine.open(store), false)->size(), 1U);
+    EXPECT_EQ(repair_keys(store, machine.home(), **machine.open(store), true)->size(), 1U);
+    EXPECT_TRUE((*machine.open(store))->damaged().empty());
+    EXPECT_FALSE(store.size(blocked));
   }
+  Machine last(++fresh_seed, "last");
+  ASSERT_TRUE(last.recover(store, *machine.paper));
+  // What a key of the account signed is never taken for such.
+  EXPECT_TRUE(repair_keys(store, machine.home(), **machine.open(store), true)->empty());
 }
 
 // It hides later entries, of which heads tell; everything is read all the same.

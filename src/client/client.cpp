@@ -660,6 +660,24 @@ Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bo
   return store.put(name, ours);
 }
 
+// Bytes under the chain's next number that no key of the account signed: nothing is lost with them,
+// and the chain cannot grow before they go. (Of an entry that was damaged there whoever has it puts
+// it back.)
+Result<> unblock_chain(ObjectStore& store, const std::vector<Bytes>& ours, bool apply,
+                       std::vector<std::string>& found) {
+  const std::string name = chain_object_name(ours.size());
+  const auto there = store.get(name, kChainEntryMax);
+  if (!there && there.error().code == Code::not_found) return {};
+  if (!there && !is_damage(there.error())) return std::unexpected(there.error());
+  if (there) {
+    HF_ASSIGN(const Chain mine, verify_chain(ours));
+    const auto longer = extend_chain(mine, std::span(&*there, 1));
+    if (longer || longer.error().code != Code::corrupt) return {};
+  }
+  found.push_back(name + ": no entry that a key of the account signed; the chain cannot grow");
+  return apply ? store.remove(name) : Result<>();
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
@@ -671,6 +689,7 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
   // is not whole.
   for (std::size_t n = 0; n < ours.size(); ++n)
     HF_TRY(put_back(store, chain_object_name(n), ours[n], apply, found));
+  HF_TRY(unblock_chain(store, ours, apply, found));
   const RepositoryKeys& keys = client.keys();
   SubFolder state(home.state, keys.place.repository.hex());
   for (const auto& [epoch, key] : keys.epoch_keys)

@@ -120,7 +120,8 @@ class Client {
 };
 
 // Puts back what of the account's chain and of the repository's secrets the store lost, from the
-// home's copies; what stands there damaged is removed first. Names what was not as it must be.
+// home's copies; what stands there damaged is removed first, and so are bytes under the chain's next
+// number that are no entry. Names what was not as it must be.
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply);
 

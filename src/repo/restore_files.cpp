@@ -377,6 +377,7 @@ Result<> FileWriter::cut(const std::shared_ptr<LargeFile>& file) {
 
 void FileWriter::run_segment(const FileSegment& segment) {
   std::vector<ChunkId> ids;
+  ids.reserve(segment.items.size());
   for (const ContentItem& item : segment.items) ids.push_back(*item.chunk);
   const auto ahead = chunks_.read_ahead(ids);
   std::uint64_t offset = segment.offset;

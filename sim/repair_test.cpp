@@ -469,6 +469,150 @@ TEST_F(Repair, what_is_no_repository_is_not_taken_for_a_damaged_one) {
   EXPECT_TRUE(fresh.recover(others, *other.paper));
 }
 
+// ---- with a second epoch
+
+Result<> rotate(Machine& machine, ObjectStore& store) {
+  HF_ASSIGN(const auto client, machine.open(store));
+  return rotate_keys(store, machine.home(), *client, machine.random);
+}
+
+TEST_F(Repair, every_machine_goes_on_in_a_new_epoch_and_reads_the_old_one) {
+  Machine other(++fresh_seed, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  other.tree = machine.tree;
+  for (Machine* one : {&machine, &other, &machine}) {
+    ASSERT_TRUE(rotate(*one, store));
+    for (Machine* each : {&machine, &other}) {
+      const auto snapshot = each->backup(store);
+      ASSERT_TRUE(snapshot) << snapshot.error().what;
+      reported.push_back({snapshot->id, each->tree});
+    }
+  }
+  EXPECT_EQ((*machine.open(store))->chain().newest_epoch().number, 4U);
+  EXPECT_EQ(object_names(store, "secrets/").size(), 4U);
+  expect_all_is_well();
+}
+
+// Anybody knows what it will be called.
+TEST_F(Repair, RNS_01_garbage_where_the_next_secrets_will_be_shuts_nobody_out) {
+  ASSERT_TRUE(store.put("secrets/00000002", as_bytes("garbage")));
+  ASSERT_TRUE(rotate(machine, store));
+  Machine fresh(++fresh_seed, "fresh"), reader(++fresh_seed, "reader");
+  ASSERT_TRUE(fresh.recover(store, *machine.paper));
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  for (Machine* one : {&machine, &fresh, &reader}) {
+    const auto client = one->open(store);
+    ASSERT_TRUE(client) << one->name << ": " << client.error().what;
+    EXPECT_EQ((*client)->damaged().size(), 1U);
+    EXPECT_EQ((*client)->repository().heads()->snapshots.size(), 3U);
+  }
+  EXPECT_EQ(repair_keys(store, machine.home(), **machine.open(store), true)->size(), 1U);
+  for (Machine* one : {&machine, &fresh, &reader})
+    EXPECT_TRUE((*one->open(store))->damaged().empty());
+  expect_all_is_well();
+}
+
+TEST_F(Repair, a_bad_copy_in_the_home_spoils_nothing_in_the_store) {
+  ASSERT_TRUE(rotate(machine, store));
+  ASSERT_TRUE(machine.open(store));
+  const std::string copy = place.hex() + "/secrets-00000001";
+  const Bytes good = store.get("secrets/00000001", kBig).value();
+  ASSERT_TRUE(machine.state.replace(copy, {}));
+  EXPECT_TRUE(repair_keys(store, machine.home(), **machine.open(store), true)->empty());
+  EXPECT_EQ(store.get("secrets/00000001", kBig).value(), good);
+  EXPECT_EQ(machine.state.read(copy, kBig).value(), good);
+}
+
+// A larger number than any epoch looks like one that another device opened.
+TEST_F(Repair, a_flipped_bit_of_an_objects_epoch_is_damage) {
+  for (std::size_t bit = 0; bit < 32; ++bit) {
+    Bytes bytes = store.get("secrets/00000001", kBig).value();
+    bytes[12 + bit / 8] ^= std::byte(1U << bit % 8);
+    store.overwrite("secrets/00000001", bytes);
+    const auto client = machine.open(store);
+    ASSERT_TRUE(client) << bit << ": " << client.error().what;
+    EXPECT_EQ(repair_keys(store, machine.home(), **client, true)->size(), 1U);
+  }
+  for (const ObjectType type : {ObjectType::data_pack, ObjectType::tree_pack}) {
+    flip(store, packs_of(type).front(), 12);
+    Machine fresh(++fresh_seed, "fresh");
+    ASSERT_TRUE(fresh.recover(store, *machine.paper));
+    const auto repaired = fresh.repair(store, repair_packs, true);
+    ASSERT_TRUE(repaired) << repaired.error().what;
+    EXPECT_EQ(repaired->packs_damaged, 1U);
+  }
+  const auto snapshot = machine.backup(store);
+  EXPECT_TRUE(snapshot) << snapshot.error().what;
+}
+
+TEST_F(Repair, RNS_01_what_nobody_signed_is_taken_out_of_the_chain) {
+  Machine other(++fresh_seed, "other"), stranger(++fresh_seed, "stranger");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  MemoryStore elsewhere;
+  ASSERT_TRUE(stranger.init(elsewhere));
+  // In form an entry of this account, behind the last one.
+  const auto evil = stranger.open(elsewhere);
+  const auto place_of_next = next_place((*machine.open(store))->chain());
+  ASSERT_TRUE(store.put(chain_object_name(place_of_next.sequence),
+                        make_confirm_device(place_of_next, (*evil)->device().id,
+                                            (*evil)->device().id, {}, (*evil)->device().signer())));
+  ASSERT_TRUE(store.put(chain_object_name(0xff), as_bytes("far")));
+  const auto snapshot = machine.backup(store);
+  ASSERT_TRUE(snapshot) << snapshot.error().what;
+  EXPECT_EQ((*machine.open(store))->damaged().size(), 1U);
+  EXPECT_EQ(repair_keys(store, machine.home(), **machine.open(store), true)->size(), 2U);
+  EXPECT_TRUE((*machine.open(store))->damaged().empty());
+  EXPECT_TRUE(rotate(machine, store));
+  EXPECT_EQ((*other.open(store))->chain().newest_epoch().number, 2U);
+}
+
+TEST_F(Repair, a_home_that_lags_sees_what_verifies_before_garbage) {
+  Machine other(++fresh_seed, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  ASSERT_TRUE(rotate(other, store));
+  other.tree = machine.tree;
+  ASSERT_TRUE(other.backup(store));
+  ASSERT_TRUE(store.put(chain_object_name(0xff), as_bytes("far")));
+  const auto client = machine.open(store);
+  ASSERT_TRUE(client) << client.error().what;
+  EXPECT_EQ((*client)->chain().newest_epoch().number, 2U);
+  EXPECT_EQ((*client)->repository().heads()->snapshots.size(), 4U);
+}
+
+TEST_F(Repair, ENG_02_a_fork_behind_a_damaged_entry_is_an_alarm_and_is_not_repaired) {
+  ASSERT_TRUE(rotate(machine, store));
+  ASSERT_TRUE(machine.open(store));
+  MemoryStore other;
+  for (const std::string& name : object_names(store, ""))
+    ASSERT_TRUE(other.put(name, store.get(name, kBig).value()));
+  ASSERT_TRUE(rotate(machine, store));
+  ASSERT_TRUE(machine.open(store));
+  Machine elsewhere(++fresh_seed, "elsewhere");
+  ASSERT_TRUE(elsewhere.recover(other, *machine.paper));
+  for (const char* damage : {"none", "entry 1", "genesis"}) {
+    SCOPED_TRACE(damage);
+    if (std::string_view(damage) == "entry 1") other.overwrite(chain_object_name(1), Bytes(1));
+    if (std::string_view(damage) == "genesis") other.overwrite(chain_object_name(0), Bytes(1));
+    const auto opened = machine.open(other);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Code::alarm) << opened.error().what;
+  }
+}
+
+TEST_F(Repair, a_home_that_lags_behind_the_first_repository_learns_from_it) {
+  MemoryStore second;
+  Machine other(++fresh_seed, "other");
+  ASSERT_TRUE(other.recover(store, *machine.paper));
+  ASSERT_TRUE(machine.init(second));  // has not seen the other one's entries
+  const auto once = [&] {
+    return rotate_keys(store, machine.home(), **machine.open(second), machine.random);
+  };
+  EXPECT_EQ(once().error().code, Code::unavailable);
+  const auto rotated = once();
+  ASSERT_TRUE(rotated) << rotated.error().what;
+  EXPECT_EQ((*machine.open(second))->chain().newest_epoch().number, 2U);
+}
+
 // A home that only reads, made by the paper key alone.
 class Reader : public Repair {
  protected:
@@ -647,6 +791,18 @@ TEST_F(Reader, ENG_02_bytes_beside_it_make_no_damage_of_a_fork) {
   EXPECT_NE((*less)->chain().device(one.state.read("chain", kBig) ? (*one.open(store))->device().id
                                                                   : DeviceId{}),
             nullptr);
+}
+
+TEST_F(Reader, says_that_a_newer_epoch_does_not_open_to_it) {
+  Machine reader(++fresh_seed, "reader");
+  ASSERT_TRUE(reader.recover(store, *machine.paper, true));
+  expect_reads(reader, store, reported);
+  ASSERT_TRUE(rotate(machine, store));
+  ASSERT_TRUE(machine.backup(store));
+  const auto client = reader.open(store);
+  ASSERT_TRUE(client) << client.error().what;
+  ASSERT_EQ((*client)->damaged().size(), 1U);
+  EXPECT_TRUE((*client)->damaged()[0].contains("key epoch 2")) << (*client)->damaged()[0];
 }
 
 TEST_F(Reader, a_home_that_lost_the_word_that_it_only_reads_is_no_device) {

@@ -134,6 +134,10 @@ Result<Chain> verify_chain(std::span<const Bytes> entries);
 // The same, going on from what was verified before.
 Result<Chain> extend_chain(const Chain& known, std::span<const Bytes> more);
 
+// Whether a key of the account signed it, whatever it says: a device that is not suspended, or the
+// paper key. What nobody signed is no entry, whoever put it there.
+[[nodiscard]] bool signed_by_member(const Chain& chain, ByteSpan entry);
+
 // What this home knows already. Code::alarm: the chain is shorter than that, or is another one.
 Result<> check_against_known(const Chain& chain, std::uint64_t known_position,
                              const EntryHash& known_hash);

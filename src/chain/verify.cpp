@@ -23,6 +23,8 @@ constexpr std::size_t kSealedSecretsSize = 96;  // parent's secret, one paper ke
 struct VersionAndType {
   std::uint64_t version = 0;
   std::uint64_t type = 0;
+  std::uint64_t sequence = 0;
+  std::optional<EntryHash> previous{};
   std::optional<DeviceId> author{};
 };
 
@@ -35,9 +37,11 @@ VersionAndType peek(ByteSpan body) {
     if ((tag & 7) == 0) {
       const std::uint64_t value = in.varint();
       if (tag >> 3 == 1) out.version = value;
+      if (tag >> 3 == 3) out.sequence = value;
       if (tag >> 3 == 5) out.type = value;
     } else if ((tag & 7) == 2) {
       const ByteSpan block = in.block(kChainEntryMax);
+      if (tag >> 3 == 4 && block.size() == EntryHash::size) out.previous = EntryHash::from(block);
       if (tag >> 3 == 6 && block.size() == DeviceId::size) out.author = DeviceId::from(block);
     } else {
       break;
@@ -90,7 +94,8 @@ Result<> read_signatures(Candidate& c) {
   return {};
 }
 
-// What all versions have: body and signatures, and in the body version, type and author.
+// What all versions have: body and signatures, and in the body version, sequence, previous, type
+// and author.
 struct Outer {
   Candidate candidate;
   VersionAndType seen;
@@ -190,6 +195,16 @@ Result<ChainEpoch> read_epoch(const Candidate& c, const wire::NewEpoch& in,
   return epoch;
 }
 
+// Of the account, as far as `chain` goes.
+bool signed_by_author(const Chain& chain, Outer& outer, bool voting) {
+  Candidate& c = outer.candidate;
+  if (!outer.seen.author || !read_signatures(c)) return false;
+  if (*outer.seen.author == chain.paper().id) return c.signed_by(0, chain.paper().sign);
+  const ChainDevice* device = chain.device(*outer.seen.author);
+  return device != nullptr && !device->suspended && (!voting || device->voting) &&
+         c.signed_by(0, device->sign);
+}
+
 }  // namespace
 
 // Holds the chain so far; after a refused entry it is thrown away.
@@ -231,12 +246,9 @@ std::unexpected<Error> ChainVerifier::unknown(Outer outer) const {
                  fmt::format("{} is unknown to this version; update holdfast", outer.what()));
   };
   if (chain_.hashes_.empty() && outer.seen.version > kVersion) return newer();
-  if (outer.seen.author && read_signatures(c)) {
-    const ChainDevice* device = chain_.device(*outer.seen.author);
-    if (device != nullptr && c.signed_by(0, device->sign)) return newer();
-    if (*outer.seen.author == chain_.paper_.id && c.signed_by(0, chain_.paper_.sign))
-      return newer();
-  }
+  if (outer.seen.sequence == c.number && outer.seen.previous == previous() &&
+      signed_by_author(chain_, outer, true))
+    return newer();
   return c.bad(Code::corrupt,
                fmt::format("is no entry that a key of this account signed ({})", outer.what()));
 }
@@ -486,6 +498,11 @@ Result<> ChainVerifier::add(ByteSpan raw) {
   }
   chain_.hashes_.push_back(hash_of(c.entry));
   return {};
+}
+
+bool signed_by_member(const Chain& chain, ByteSpan entry) {
+  auto outer = read_outer(entry, 0);
+  return outer && signed_by_author(chain, *outer, false);
 }
 
 Result<Chain> verify_chain(std::span<const Bytes> entries) {

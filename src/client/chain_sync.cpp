@@ -24,19 +24,6 @@ bool is_chain_object(std::string_view name) {
   return name.starts_with(prefix) && from_hex(name.substr(prefix.size()), number).has_value();
 }
 
-// The entries' names, in order; gaps are for the caller to find.
-Result<std::set<std::string>> list_chain(ObjectStore& store) {
-  std::set<std::string> names;
-  HF_TRY(list_at_most(store, "chain/", kChainLengthMax + kForeignMax,
-                      [&](const ObjectInfo& info) -> Result<> {
-                        if (is_chain_object(info.name)) names.insert(info.name);
-                        return {};
-                      }));
-  if (names.size() > kChainLengthMax)
-    return fail(Code::corrupt, "chain: more entries than its limit");
-  return names;
-}
-
 bool no_entry(const Error& error) {
   return error.code == Code::corrupt || error.code == Code::alarm || error.code == Code::not_found;
 }
@@ -117,7 +104,37 @@ Error with_hint(Error error, const SyncOptions& options) {
   return error;
 }
 
+// Behind what verifies an entry of another chain may stand: two that keys of the account signed are
+// a fork, whatever is damaged before them.
+Result<> check_no_hidden_fork(ObjectStore& store, const Chain& mine, const std::vector<Bytes>& ours,
+                              std::size_t from) {
+  for (std::size_t n = from; n < ours.size(); ++n) {
+    const std::string name = chain_object_name(n);
+    const auto there = store.get(name, kChainEntryMax);
+    if (!there && !no_entry(there.error())) return wrap(there.error(), name);
+    if (there && *there != ours[n] && signed_by_member(mine, *there))
+      return fail(Code::alarm,
+                  fmt::format("{}: a key of the account signed it, and it is another one than this "
+                              "home has: the chain was forked. Nothing is written; compare with "
+                              "another device of the account",
+                              name));
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<std::set<std::string>> list_chain(ObjectStore& store) {
+  std::set<std::string> names;
+  HF_TRY(list_at_most(store, "chain/", kChainLengthMax + kForeignMax,
+                      [&](const ObjectInfo& info) -> Result<> {
+                        if (is_chain_object(info.name)) names.insert(info.name);
+                        return {};
+                      }));
+  if (names.size() > kChainLengthMax)
+    return fail(Code::corrupt, "chain: more entries than its limit");
+  return names;
+}
 
 Result<Chain> read_chain(ObjectStore& store, std::vector<Bytes>& entries) {
   HF_ASSIGN(const std::set<std::string> names, list_chain(store));
@@ -215,8 +232,7 @@ Result<SyncedChain> sync_chain(ObjectStore& store, LocalFolder& state, LocalFold
                                std::vector<std::string>& damaged) {
   std::vector<Bytes> theirs;
   std::vector<std::string> passed;
-  auto read =
-      options.reader ? read_longest_chain(store, theirs, passed) : read_chain(store, theirs);
+  auto read = read_longest_chain(store, theirs, passed);
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(state));
   std::optional<Chain> mine;
   if (!ours.empty()) {
@@ -225,10 +241,10 @@ Result<SyncedChain> sync_chain(ObjectStore& store, LocalFolder& state, LocalFold
   // What does not verify is nothing that anybody signed: this home's own copy counts, as when the
   // store shows nothing new, and repair_keys() puts it back. A chain that verifies and is another
   // one is an alarm below.
-  if (!read && no_entry(read.error()) && mine) {
-    HF_TRY(check_seen(seen, *mine));
-    damaged.push_back(std::move(read).error().what);
-    return SyncedChain{std::move(*mine), true};
+  const bool none = !read && no_entry(read.error()) && mine;
+  if (none) {
+    passed.push_back(std::move(read).error().what);
+    read = verify_chain(std::span(ours).first(1));
   }
   HF_ASSIGN(Chain chain, std::move(read));
   if (chain.account() != account)
@@ -236,7 +252,9 @@ Result<SyncedChain> sync_chain(ObjectStore& store, LocalFolder& state, LocalFold
   damaged.insert(damaged.end(), passed.begin(), passed.end());
   const bool hidden = !passed.empty();
   const bool shorter = mine && chain.position() < mine->position();
-  const Result<> forked = mine ? check_no_fork(*mine, chain) : Result<>();
+  Result<> forked = mine ? check_no_fork(*mine, chain) : Result<>();
+  if (forked && shorter && hidden) forked = check_no_hidden_fork(store, *mine, ours, theirs.size());
+  if (!forked && forked.error().code != Code::alarm) return std::unexpected(forked.error());
   // What is hidden is not rolled back as long as this home has it.
   const Result<> less = check_seen(seen, hidden && shorter && forked ? *mine : chain);
   if (options.despite_alarm && mine && (!forked || !less)) {
@@ -247,7 +265,7 @@ Result<SyncedChain> sync_chain(ObjectStore& store, LocalFolder& state, LocalFold
   }
   if (!less && !options.accept_rollback) return std::unexpected(with_hint(less.error(), options));
   if (!forked) return std::unexpected(with_hint(forked.error(), options));
-  if (shorter && !options.reader)
+  if (shorter && !hidden && !options.reader)
     for (std::size_t n = theirs.size(); n < ours.size(); ++n)
       HF_TRY(store.put(chain_object_name(n), ours[n]));
   if (shorter) chain = std::move(*mine);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct SyncedChain {
   // Something in the store hides what comes after: whatever refers to later entries is unknown.
   bool hidden = false;
 };
+// The names of all objects that have an entry's name, in order.
+Result<std::set<std::string>> list_chain(ObjectStore& store);
+
 // Joins the repository's chain with the home's copy: neither may contradict the other, the shorter
 // gets what it lacks. `seen`: the home's folder for this repository, which remembers how far its
 // chain was; less than that is Code::alarm.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 
 #include "client/chain_sync.h"
 #include "wire/records.h"
@@ -198,19 +199,22 @@ Result<> read_secrets_of(SecretsObjects& objects, LocalFolder& state, Epoch epoc
                          RepositoryKeys& keys, std::vector<std::string>& damaged) {
   const std::string name = secrets_name(epoch);
   const Result<Bytes>& object = objects.get(epoch);
+  if (!object && !is_damage(object.error())) return wrap(object.error(), name);
   auto secrets = object ? open_secrets(keys, name, *object)
                         : Result<RepositorySecrets>(std::unexpected(object.error()));
   if (secrets) {
     keys.secrets = std::move(*secrets);
     return keep_copy(state, epoch, *object);
   }
-  if (is_damage(secrets.error()))
-    if (const auto kept = state.read(copy_name(epoch), kSecretsMax)) {
-      HF_ASSIGN(keys.secrets, open_secrets(keys, name, *kept));
-      damaged.push_back(fmt::format("{}: {}", name, secrets.error().what));
+  // Whatever is wrong with it, it is of no use.
+  const std::string what = secrets.error().what;
+  if (const auto kept = state.read(copy_name(epoch), kSecretsMax))
+    if (auto copy = open_secrets(keys, name, *kept)) {
+      keys.secrets = std::move(*copy);
+      damaged.push_back(fmt::format("{}: {}", name, what));
       return {};
     }
-  return wrap(std::move(secrets).error(), name);
+  return fail(object ? Code::corrupt : Code::not_found, fmt::format("{}: {}", name, what));
 }
 
 // The same secrets lie under every epoch, so that dedup survives. Whoever opens the repository
@@ -219,15 +223,17 @@ Result<> read_secrets_of(SecretsObjects& objects, LocalFolder& state, Epoch epoc
 Result<> read_secrets(SecretsObjects& objects, ObjectStore* put, LocalFolder& state,
                       RepositoryKeys& keys, std::vector<std::string>& damaged, Random& random) {
   const auto newest = read_secrets_of(objects, state, keys.newest, keys, damaged);
-  if (newest || newest.error().code != Code::not_found || keys.epoch_keys.size() == 1)
-    return newest;
+  if (newest || !is_damage(newest.error())) return newest;
   Result<> found = newest;
   for (auto at = std::next(keys.epoch_keys.rbegin()); !found && at != keys.epoch_keys.rend();
        ++at) {
-    if (!is_damage(found.error())) return found;
     found = read_secrets_of(objects, state, at->first, keys, damaged);
+    if (!found && !is_damage(found.error())) return found;
   }
-  if (!found || put == nullptr) return found;
+  if (!found) return newest;
+  const bool nothing_there = newest.error().code == Code::not_found;
+  if (!nothing_there) damaged.push_back(newest.error().what);
+  if (put == nullptr || !nothing_there) return {};
   const Bytes object = seal_secrets(keys, keys.secrets, random);
   auto done = put->put(secrets_name(keys.newest), object);
   if (done) return keep_copy(state, keys.newest, object);
@@ -616,6 +622,11 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                       world.random));
   HF_TRY(remember_description(home.state, description));
   if (reader) client->reading_ = std::make_unique<ReadingStore>(store);
+  if (const Epoch newest = client->chain_->newest_epoch().number; newest > client->keys_.newest)
+    damaged.push_back(fmt::format(
+        "the account opened key epoch {} since this home was made: what was stored from then on "
+        "does not open here; recover into a new home",
+        newest));
   client->damaged_ = std::move(damaged);
   // By the earlier clock, everything is held for longer.
   const RetentionLock lock{
@@ -625,7 +636,7 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
                                        : 0,
       .now = std::min(store_lock.now, world.clock.now())};
   client->store_lock_ = std::move(store_lock);
-  const bool hidden = reader && synced.hidden;
+  const bool hidden = synced.hidden;
   const auto check_chain = [c = client.get(), hidden](std::uint64_t position,
                                                       const EntryHash& hash) -> Result<> {
     if (hidden && position > c->chain_->position()) return {};  // nobody can tell
@@ -660,22 +671,49 @@ Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bo
   return store.put(name, ours);
 }
 
-// Bytes under the chain's next number that no key of the account signed: nothing is lost with them,
-// and the chain cannot grow before they go. (Of an entry that was damaged there whoever has it puts
-// it back.)
-Result<> unblock_chain(ObjectStore& store, const std::vector<Bytes>& ours, bool apply,
+// Bytes in the chain behind this home's newest entry that no key of the account signed: nothing is
+// lost with them, and the chain cannot grow before they go. (Of an entry that was damaged there
+// whoever has it puts it back.)
+Result<> unblock_chain(ObjectStore& store, const Chain& mine, bool apply,
                        std::vector<std::string>& found) {
-  const std::string name = chain_object_name(ours.size());
-  const auto there = store.get(name, kChainEntryMax);
-  if (!there && there.error().code == Code::not_found) return {};
-  if (!there && !is_damage(there.error())) return std::unexpected(there.error());
-  if (there) {
-    HF_ASSIGN(const Chain mine, verify_chain(ours));
-    const auto longer = extend_chain(mine, std::span(&*there, 1));
-    if (longer || longer.error().code != Code::corrupt) return {};
+  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
+  for (auto name = names.upper_bound(chain_object_name(mine.position())); name != names.end();
+       ++name) {
+    const auto there = store.get(*name, kChainEntryMax);
+    if (!there && !is_damage(there.error())) return std::unexpected(there.error());
+    if (there && signed_by_member(mine, *there)) continue;
+    found.push_back(*name + ": no entry that a key of the account signed; the chain cannot grow");
+    if (apply) HF_TRY(store.remove(*name));
   }
-  found.push_back(name + ": no entry that a key of the account signed; the chain cannot grow");
-  return apply ? store.remove(name) : Result<>();
+  return {};
+}
+
+bool same_secrets(const RepositorySecrets& a, const RepositorySecrets& b) {
+  return equal_secret(a.id_key.span(), b.id_key.span()) &&
+         equal_secret(a.chunker_key.span(), b.chunker_key.span()) &&
+         equal_secret(a.tree_key.span(), b.tree_key.span());
+}
+
+// What opens in the store stays. Else this home's copy, if that is good, or for the newest epoch
+// the secrets sealed anew: they are in memory.
+Result<> mend_secrets(ObjectStore& store, LocalFolder& state, Epoch epoch,
+                      const RepositoryKeys& keys, Random& random, bool apply,
+                      std::vector<std::string>& found) {
+  const std::string name = secrets_name(epoch);
+  const auto good = [&](const Result<Bytes>& object) {
+    const auto secrets = object ? open_secrets(keys, name, *object)
+                                : Result<RepositorySecrets>(std::unexpected(object.error()));
+    return secrets && same_secrets(*secrets, keys.secrets);
+  };
+  const auto there = store.get(name, kSecretsMax);
+  if (!there && !is_damage(there.error())) return std::unexpected(there.error());
+  const auto kept = state.read(copy_name(epoch), kSecretsMax);
+  if (good(there)) return good(kept) ? Result<>() : keep_copy(state, epoch, *there);
+  if (good(kept)) return put_back(store, name, *kept, apply, found);
+  if (epoch != keys.newest) return {};  // nobody needs it any more
+  const Bytes object = seal_secrets(keys, keys.secrets, random);
+  HF_TRY(put_back(store, name, object, apply, found));
+  return apply ? keep_copy(state, epoch, object) : Result<>();
 }
 
 }  // namespace
@@ -685,16 +723,21 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
   std::vector<std::string> found;
   if (client.only_reads()) return home_only_reads();
   HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
-  // Another chain than this home's is no damage: open() told that they agree, or that the store's
-  // is not whole.
-  for (std::size_t n = 0; n < ours.size(); ++n)
+  HF_ASSIGN(const Chain mine, verify_chain(ours));
+  for (std::size_t n = 0; n < ours.size(); ++n) {
+    const auto there = store.get(chain_object_name(n), kChainEntryMax);
+    // open() would have told; it is evidence, and is not removed.
+    if (there && *there != ours[n] && signed_by_member(mine, *there))
+      return fail(Code::alarm, fmt::format("{}: another entry than this home's, signed by a key of "
+                                           "the account: a fork. Nothing was changed",
+                                           chain_object_name(n)));
     HF_TRY(put_back(store, chain_object_name(n), ours[n], apply, found));
-  HF_TRY(unblock_chain(store, ours, apply, found));
+  }
+  HF_TRY(unblock_chain(store, mine, apply, found));
   const RepositoryKeys& keys = client.keys();
   SubFolder state(home.state, keys.place.repository.hex());
   for (const auto& [epoch, key] : keys.epoch_keys)
-    if (const auto kept = state.read(copy_name(epoch), kSecretsMax))
-      HF_TRY(put_back(store, secrets_name(epoch), *kept, apply, found));
+    HF_TRY(mend_secrets(store, state, epoch, keys, client.random(), apply, found));
   // The last, as in an init: with it, it is a repository.
   HF_TRY(put_back(store, std::string(kRepository), encode_description({keys.place, keys.suite}),
                   apply, found));
@@ -721,7 +764,12 @@ Result<> append_entry(ObjectStore& first, Home home, const Client& client,
     return fail(Code::unavailable,
                 "another device added an entry to the account just now; run the command again");
   };
-  if (chain.position() != client.chain().position()) return faster();
+  if (chain.position() < client.chain().position())
+    HF_TRY(check_against_known(chain, client.chain().position(), client.chain().newest_hash()));
+  if (chain.position() != client.chain().position()) {
+    HF_TRY(write_home_chain(home.state, entries));  // so that the next run knows them
+    return faster();
+  }
   HF_ASSIGN(Bytes entry, make(chain));
   auto put = first.put(chain_object_name(entries.size()), entry);
   if (!put && put.error().code == Code::conflict) return faster();

@@ -95,6 +95,7 @@ class Client {
   [[nodiscard]] const DeviceKeys& device() const { return device_; }
   [[nodiscard]] const RepositoryKeys& keys() const { return keys_; }
   [[nodiscard]] DeviceKeyLookup device_lookup() const;
+  [[nodiscard]] Random& random() const { return repository_->parts().random; }
   // What of the chain, the secrets and the description the store lost, so that the home's copies
   // were used:
   // repair_keys() puts them back.
@@ -120,8 +121,8 @@ class Client {
 };
 
 // Puts back what of the account's chain and of the repository's secrets the store lost, from the
-// home's copies; what stands there damaged is removed first, and so are bytes under the chain's next
-// number that are no entry. Names what was not as it must be.
+// home's copies; what stands there damaged is removed first, and so are bytes under the chain's
+// next number that are no entry. Names what was not as it must be.
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply);
 

@@ -104,10 +104,9 @@ Result<PackKind> parse_header(const Request& request, ByteSpan header) {
 Result<PackCipher> open_header(const Request& request, ByteSpan header) {
   HF_ASSIGN(const PackKind kind, parse_header(request, header));
   if (!request.keys.epoch_keys.contains(kind.epoch))
-    return fail(Code::denied, fmt::format("sealed under epoch {}, for which this device has no key "
-                                          "(newest that it has: {}). Another device may have opened it just "
-                                          "now: run the command again. Or its header is damaged",
-                                          kind.epoch, request.keys.newest));
+    return std::unexpected(unknown_epoch(
+        request.keys, {pack_format::kVersion, kind.suite, kind.type, kind.epoch, kind.salt},
+        header.subspan(kCommitmentAt, Hash256::size)));
   PackCipher cipher(request.keys, kind);
   if (!equal_secret(cipher.commitment(), header.subspan(kCommitmentAt, Hash256::size)))
     return fail(Code::corrupt,

@@ -109,9 +109,8 @@ Result<Bytes> open_parsed(const RepositoryKeys& keys, const BoxHeader& header, O
                           std::string_view name, ByteSpan sealed) {
   const auto epoch_key = keys.epoch_keys.find(header.epoch);
   if (epoch_key == keys.epoch_keys.end())
-    return fail(Code::denied, fmt::format("sealed under epoch {}, for which this device has no key "
-                                          "(newest that it has: {}); its header may be damaged too",
-                                          header.epoch, keys.newest));
+    return std::unexpected(unknown_epoch(
+        keys, {kBoxVersion, header.suite, type, header.epoch, header.salt}, header.commitment));
   const ObjectKeys object =
       derive_object_keys(epoch_key->second.span(), keys.place,
                          {kBoxVersion, header.suite, type, header.epoch, header.salt});
@@ -160,6 +159,24 @@ ObjectKeys derive_object_keys(ByteSpan repository_key, const Place& place,
                  Secret::copy_of(bytes.last(32))};
   wipe(all);
   return out;
+}
+
+Error unknown_epoch(const RepositoryKeys& keys, ObjectKeyInput input, ByteSpan commitment) {
+  const Epoch named = input.epoch;
+  for (const auto& [epoch, key] : keys.epoch_keys) {
+    input.epoch = epoch;
+    if (equal_secret(derive_object_keys(key.span(), keys.place, input).commitment.span(),
+                     commitment))
+      return {Code::corrupt,
+              fmt::format("its header says epoch {}, and it was sealed under {}: damaged", named,
+                          epoch)};
+  }
+  return {
+      Code::denied,
+      fmt::format("sealed under epoch {}, for which this device has no key (newest that it has: "
+                  "{}). Another device may have opened it just now: run the command again. Or "
+                  "its header is damaged",
+                  named, keys.newest)};
 }
 
 std::array<std::byte, kNonceSize> derive_nonce(HmacSha256& nonce_key, std::uint32_t number,

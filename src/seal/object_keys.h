@@ -79,6 +79,9 @@ struct ObjectKeys {
 };
 ObjectKeys derive_object_keys(ByteSpan repository_key, const Place& place,
                               const ObjectKeyInput& input);
+// Of an object whose header names an epoch that `keys` do not have. Code::corrupt: it commits to
+// one that they have, so the header is damaged; Code::denied: to none of them.
+Error unknown_epoch(const RepositoryKeys& keys, ObjectKeyInput input, ByteSpan commitment);
 
 // nonce = first 12 bytes of HMAC-SHA-256(nonce_key, T("nonce"; u32 number, aad, digest)); digest:
 // what is sealed, by SHA-256.

@@ -149,16 +149,20 @@ Result<Chain> read_chain(ObjectStore& store, std::vector<Bytes>& entries) {
   return verify_chain(entries);
 }
 
-// By number, and each twice as many as before: what somebody put behind a bad one is not read.
+// By number, each time twice as many as before: what somebody put behind a bad one is not read.
 Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries,
                                  std::vector<std::string>& passed) {
+  const auto names = list_chain(store);
+  if (!names && names.error().code != Code::corrupt) return std::unexpected(names.error());
   std::optional<Chain> chain;
   std::optional<Error> end;
   for (std::size_t step = 16; !end && entries.size() < kChainLengthMax; step *= 2) {
     std::vector<Bytes> more;
     while (!end && more.size() < step) {
       const std::string name = chain_object_name(entries.size() + more.size());
-      auto entry = store.get(name, kChainEntryMax);
+      auto entry = !names || names->contains(name)
+                       ? store.get(name, kChainEntryMax)
+                       : Result<Bytes>(fail(Code::not_found, "not there"));
       if (entry)
         more.push_back(std::move(*entry));
       else if (no_entry(entry.error()))
@@ -175,10 +179,11 @@ Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries
   }
   if (!chain && end && end->code != Code::not_found) return std::unexpected(*end);
   if (!chain) return fail(Code::corrupt, "chain: the repository has no account chain");
-  const auto names = list_chain(store);
   if (end && end->code != Code::not_found)
     passed.push_back(end->what);
-  else if (names && names->size() > entries.size())
+  else if (!names)
+    passed.push_back(names.error().what);
+  else if (names->size() > entries.size())
     passed.push_back(fmt::format("chain: entry {} is missing", entries.size()));
   return std::move(*chain);
 }

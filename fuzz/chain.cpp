@@ -52,6 +52,8 @@ void check(const Chain& chain, std::span<const Bytes> entries) {
     std::abort();
   for (const ChainDevice& d : chain.devices())
     if (d.id != device_id(d.sign, d.open)) std::abort();
+  for (const Bytes& entry : entries)
+    if (!signed_by_member(chain, entry)) std::abort();
 }
 
 void run(ByteSpan input) {

@@ -388,8 +388,14 @@ Result<int> run_key(const Context& context, const KeyCommand& command) {
     HF_ASSIGN(const auto first, OpenedStore::open_first(context, command.first_repository));
     HF_TRY(rotate_keys(first ? first->store() : opened->store().store(), opened->home(),
                        opened->client(), context.random));
-    opened.reset();  // opened anew, which seals this repository's secrets under the new key
-    HF_ASSIGN(opened, OpenRepository::open(context));
+    opened.reset();
+    // Opened anew, which seals this repository's secrets under the new key.
+    auto again = OpenRepository::open(context);
+    if (!again)
+      return wrap(std::move(again).error(),
+                  fmt::format("key epoch {} was opened, and the repository does not open with it",
+                              before + 1));
+    opened = std::move(*again);
   }
   const Chain& chain = opened->client().chain();
   context.out.object({{"message_type", "summary"},

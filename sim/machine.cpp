@@ -240,6 +240,17 @@ void flip(MemoryStore& store, const std::string& name, std::size_t at) {
   store.overwrite(name, bytes);
 }
 
+CollectionRecord empty_record(const DeviceId& by, std::uint64_t number) {
+  return {.object = {},
+          .by = by,
+          .number = number,
+          .before = {},
+          .condemned = {},
+          .lists = {},
+          .retired = {},
+          .heads = {}};
+}
+
 bool is_outcome(std::string_view name) {
   const auto parsed = parse_head_name(name);
   return parsed && parsed->kind == HeadName::Kind::head;

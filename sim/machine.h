@@ -98,6 +98,8 @@ void add_many(SimTree& tree, const std::string& called);
 // One bit of the byte `at`, as a disk does it; beyond the end it is counted from the beginning
 // again.
 void flip(MemoryStore& store, const std::string& name, std::size_t at = 100);
+// A record of a collection with nothing in it.
+CollectionRecord empty_record(const DeviceId& by, std::uint64_t number);
 // It decides a session: a head, or a word that it was given up.
 bool is_outcome(std::string_view name);
 // What the machine's index knows after a look at the store; names of the data packs among them.

@@ -883,14 +883,15 @@ TEST_F(Repair, a_lost_end_of_a_collection_hinders_nobody) {
   ASSERT_TRUE(machine.prune(store, {.unused_max = 0}));
   ASSERT_TRUE(store.remove(collection_done_name(1)));
   ASSERT_TRUE(fresh.recover(store, *machine.paper));
-  for (Machine* one : {&fresh, &old}) {
+  const auto expect_clean = [&](Machine& one) {
     CheckProgress progress;
-    {
-      const auto client = one->open(store);
-      const auto checked = check((*client)->repository(), {.workers = 1}, progress, Stop());
-      ASSERT_TRUE(checked) << checked.error().what;
-      EXPECT_TRUE(checked->clean()) << one->name << ": " << checked->damage[0].what;
-    }
+    const auto client = one.open(store);
+    const auto checked = check((*client)->repository(), {.workers = 1}, progress, Stop());
+    ASSERT_TRUE(checked) << checked.error().what;
+    EXPECT_TRUE(checked->clean()) << one.name << ": " << checked->damage[0].what;
+  };
+  for (Machine* one : {&fresh, &old}) {
+    expect_clean(*one);
     EXPECT_TRUE(one->repair(store, repair_packs, false)->found.empty());
   }
   for (Machine* one : {&machine, &fresh, &old}) {
@@ -899,13 +900,7 @@ TEST_F(Repair, a_lost_end_of_a_collection_hinders_nobody) {
     ASSERT_TRUE(snapshot) << one->name << ": " << snapshot.error().what;
     reported.push_back({snapshot->id, one->tree});
   }
-  for (Machine* one : {&old, &fresh}) {
-    CheckProgress progress;
-    const auto client = one->open(store);
-    const auto checked = check((*client)->repository(), {.workers = 1}, progress, Stop());
-    ASSERT_TRUE(checked) << checked.error().what;
-    EXPECT_TRUE(checked->clean()) << one->name << ": " << checked->damage[0].what;
-  }
+  for (Machine* one : {&old, &fresh}) expect_clean(*one);
   const auto pruned = old.prune(store, {});
   ASSERT_TRUE(pruned) << pruned.error().what;
   EXPECT_TRUE(store.size(collection_done_name(1)));
@@ -926,14 +921,7 @@ TEST_F(Repair, a_condemned_pack_that_is_lost_and_needed_stops_a_prune) {
     const auto client = machine.open(store);
     ASSERT_TRUE((*client)->repository().heads());
     const RepositoryParts& parts = (*client)->repository().parts();
-    CollectionRecord record{.object = {},
-                            .by = parts.device,
-                            .number = 1,
-                            .before = {},
-                            .condemned = {},
-                            .lists = {},
-                            .retired = {},
-                            .heads = {}};
+    CollectionRecord record = empty_record(parts.device, 1);
     for (const std::string& name : all) record.condemned.push_back(*parse_pack_name(name));
     std::ranges::sort(record.condemned);
     ASSERT_TRUE(store.put(collection_name(1),

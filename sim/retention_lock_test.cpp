@@ -116,14 +116,7 @@ void destroy(Machine& evil, ObjectStore& store) {
   const RepositoryParts& parts = repository.parts();
   const auto heads = repository.heads();
   ASSERT_OK(heads);
-  CollectionRecord record{.object = {},
-                          .by = parts.device,
-                          .number = 1,
-                          .before = {},
-                          .condemned = {},
-                          .lists = {},
-                          .retired = {},
-                          .heads = {}};
+  CollectionRecord record = empty_record(parts.device, 1);
   for (const Snapshot& s : heads->snapshots) {
     const HeadRef ref{s.device, s.number};
     record.heads.push_back(ref);

@@ -76,11 +76,6 @@ std::unexpected<Error> damaged_file(const LocalFolder& folder, std::string_view 
   return fail(Code::corrupt, fmt::format("{}/{}: damaged", folder.where(), name));
 }
 
-// A home that cannot be written (a rescue system) keeps nothing.
-Result<> if_it_can(Result<> written) {
-  return !written && written.error().code == Code::denied ? Result<>() : written;
-}
-
 // What this home saw of the chain in this repository; less than that is a rollback.
 Result<> check_seen(LocalFolder& seen, const Chain& chain) {
   auto file = seen.read(kSeenFile, 4096);
@@ -106,13 +101,12 @@ Error with_hint(Error error, const SyncOptions& options) {
 
 // Behind what verifies an entry of another chain may stand: two that keys of the account signed are
 // a fork, whatever is damaged before them.
-Result<> check_no_hidden_fork(ObjectStore& store, const Chain& mine, const std::vector<Bytes>& ours,
-                              std::size_t from) {
-  for (std::size_t n = from; n < ours.size(); ++n) {
+Result<> check_no_hidden_fork(ObjectStore& store, const ChainCopy& ours, std::size_t from) {
+  for (std::size_t n = from; n < ours.entries.size(); ++n) {
     const std::string name = chain_object_name(n);
     const auto there = store.get(name, kChainEntryMax);
     if (!there && !no_entry(there.error())) return wrap(there.error(), name);
-    if (there && *there != ours[n] && signed_by_member(mine, *there))
+    if (there && *there != ours.entries[n] && signed_by_member(ours.chain, *there))
       return fail(Code::alarm,
                   fmt::format("{}: a key of the account signed it, and it is another one than this "
                               "home has: the chain was forked. Nothing is written; compare with "
@@ -136,24 +130,17 @@ Result<std::set<std::string>> list_chain(ObjectStore& store) {
   return names;
 }
 
-Result<Chain> read_chain(ObjectStore& store, std::vector<Bytes>& entries) {
-  HF_ASSIGN(const std::set<std::string> names, list_chain(store));
-  for (const std::string& name : names) {
-    if (name != chain_object_name(entries.size()))
-      return fail(Code::corrupt, fmt::format("chain: entry {} is missing", entries.size()));
-    auto entry = store.get(name, kChainEntryMax);
-    if (!entry) return wrap(std::move(entry).error(), name);
-    entries.push_back(std::move(*entry));
-  }
-  if (entries.empty()) return fail(Code::corrupt, "chain: the repository has no account chain");
-  return verify_chain(entries);
+Result<ChainCopy> read_chain(ObjectStore& store) {
+  HF_ASSIGN(StoreChain read, read_longest_chain(store));
+  if (read.hides) return std::unexpected(*read.hides);
+  return std::move(read.copy);
 }
 
 // By number, each time twice as many as before: what somebody put behind a bad one is not read.
-Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries,
-                                 std::vector<std::string>& passed) {
+Result<StoreChain> read_longest_chain(ObjectStore& store) {
   const auto names = list_chain(store);
   if (!names && names.error().code != Code::corrupt) return std::unexpected(names.error());
+  std::vector<Bytes> entries;
   std::optional<Chain> chain;
   std::optional<Error> end;
   for (std::size_t step = 16; !end && entries.size() < kChainLengthMax; step *= 2) {
@@ -177,25 +164,25 @@ Result<Chain> read_longest_chain(ObjectStore& store, std::vector<Bytes>& entries
     more.resize(extended.count);
     std::ranges::move(more, std::back_inserter(entries));
   }
-  if (!chain && end && end->code != Code::not_found) return std::unexpected(*end);
+  if (end && end->code == Code::not_found) end.reset();  // as every chain ends
+  if (!end && !names) end = names.error();
+  if (!end && names->size() > entries.size())
+    end = Error{Code::corrupt, fmt::format("chain: entry {} is missing", entries.size())};
+  if (!chain && end) return std::unexpected(*end);
   if (!chain) return fail(Code::corrupt, "chain: the repository has no account chain");
-  if (end && end->code != Code::not_found)
-    passed.push_back(end->what);
-  else if (!names)
-    passed.push_back(names.error().what);
-  else if (names->size() > entries.size())
-    passed.push_back(fmt::format("chain: entry {} is missing", entries.size()));
-  return std::move(*chain);
+  return StoreChain{{std::move(entries), std::move(*chain)}, std::move(end)};
 }
 
-Result<std::vector<Bytes>> read_home_chain(LocalFolder& state) {
+Result<std::optional<ChainCopy>> read_home_chain(LocalFolder& state) {
   auto file = state.read(kChainFile, kChainFileMax);
-  if (!file && file.error().code == Code::not_found) return std::vector<Bytes>{};
+  if (!file && file.error().code == Code::not_found) return std::nullopt;
   if (!file) return std::unexpected(std::move(file).error());
   Reader r(*file);
   std::vector<Bytes> entries = take_entries(r);
   if (!r.ok()) return damaged_file(state, kChainFile);
-  return entries;
+  if (entries.empty()) return std::nullopt;
+  HF_ASSIGN(Chain chain, verify_chain(entries));
+  return ChainCopy{std::move(entries), std::move(chain)};
 }
 
 Result<> write_home_chain(LocalFolder& state, const std::vector<Bytes>& entries) {
@@ -233,50 +220,48 @@ Result<> write_seen(LocalFolder& seen, const Chain& chain) {
 }
 
 Result<SyncedChain> sync_chain(ObjectStore& store, LocalFolder& state, LocalFolder& seen,
-                               const AccountId& account, const SyncOptions& options,
-                               std::vector<std::string>& damaged) {
-  std::vector<Bytes> theirs;
-  std::vector<std::string> passed;
-  auto read = read_longest_chain(store, theirs, passed);
-  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(state));
-  std::optional<Chain> mine;
-  if (!ours.empty()) {
-    HF_ASSIGN(mine, verify_chain(ours));
-  }
+                               const std::optional<ChainCopy>& ours, const AccountId& account,
+                               const SyncOptions& options, std::vector<std::string>& damaged) {
+  auto read = read_longest_chain(store);
   // What does not verify is nothing that anybody signed: this home's own copy counts, as when the
   // store shows nothing new, and repair_keys() puts it back. A chain that verifies and is another
   // one is an alarm below.
-  const bool none = !read && no_entry(read.error()) && mine;
-  if (none) {
-    passed.push_back(std::move(read).error().what);
-    read = verify_chain(std::span(ours).first(1));
+  if (!read && no_entry(read.error()) && ours) {
+    HF_ASSIGN(Chain genesis, verify_chain(std::span(ours->entries).first(1)));
+    read = StoreChain{{{}, std::move(genesis)}, read.error()};
   }
-  HF_ASSIGN(Chain chain, std::move(read));
+  HF_ASSIGN(StoreChain theirs, std::move(read));
+  Chain& chain = theirs.copy.chain;
   if (chain.account() != account)
     return fail(Code::denied, "the repository's chain is of another account");
-  damaged.insert(damaged.end(), passed.begin(), passed.end());
-  const bool hidden = !passed.empty();
-  const bool shorter = mine && chain.position() < mine->position();
-  Result<> forked = mine ? check_no_fork(*mine, chain) : Result<>();
-  if (forked && shorter && hidden) forked = check_no_hidden_fork(store, *mine, ours, theirs.size());
+  const bool hidden = theirs.hides.has_value();
+  if (hidden) damaged.push_back(theirs.hides->what);
+  const bool shorter = ours && chain.position() < ours->chain.position();
+  Result<> forked = ours ? check_no_fork(ours->chain, chain) : Result<>();
+  if (forked && shorter && hidden)
+    forked = check_no_hidden_fork(store, *ours, theirs.copy.entries.size());
   if (!forked && forked.error().code != Code::alarm) return std::unexpected(forked.error());
   // What is hidden is not rolled back as long as this home has it.
-  const Result<> less = check_seen(seen, hidden && shorter && forked ? *mine : chain);
-  if (options.despite_alarm && mine && (!forked || !less)) {
+  const Result<> less = check_seen(seen, hidden && shorter && forked ? ours->chain : chain);
+  if (options.despite_alarm && ours && (!forked || !less)) {
     for (const Result<>& holds : {less, forked})
       if (!holds) damaged.push_back(passed_over(holds.error()));
-    const bool longer = forked && !shorter;
-    return SyncedChain{longer ? std::move(chain) : std::move(*mine), hidden};
+    return SyncedChain{forked && !shorter ? chain : ours->chain, hidden};
   }
   if (!less && !options.accept_rollback) return std::unexpected(with_hint(less.error(), options));
   if (!forked) return std::unexpected(with_hint(forked.error(), options));
+  const std::size_t known = ours ? ours->entries.size() : 0, there = theirs.copy.entries.size();
   if (shorter && !hidden && !options.reader)
-    for (std::size_t n = theirs.size(); n < ours.size(); ++n)
-      HF_TRY(store.put(chain_object_name(n), ours[n]));
-  if (shorter) chain = std::move(*mine);
-  if (theirs.size() > ours.size()) HF_TRY(if_it_can(write_home_chain(state, theirs)));
+    for (std::size_t n = there; n < known; ++n)
+      HF_TRY(store.put(chain_object_name(n), ours->entries[n]));
+  if (there > known) HF_TRY(if_it_can(write_home_chain(state, theirs.copy.entries)));
+  if (shorter) chain = ours->chain;
   if (!hidden) HF_TRY(write_seen(seen, chain));
   return SyncedChain{std::move(chain), hidden};
+}
+
+Result<> if_it_can(Result<> written) {
+  return !written && written.error().code == Code::denied ? Result<>() : written;
 }
 
 }  // namespace holdfast

@@ -173,9 +173,7 @@ Result<> keep_copy(LocalFolder& state, Epoch epoch, ByteSpan object) {
   const std::string copy = copy_name(epoch);
   if (const auto there = state.read(copy, kSecretsMax); there && std::ranges::equal(*there, object))
     return {};
-  auto kept = state.replace(copy, object);
-  // A home that cannot be written (a rescue system) keeps nothing.
-  return kept || kept.error().code != Code::denied ? kept : Result<>();
+  return if_it_can(state.replace(copy, object));
 }
 
 // The repository's secrets objects, each fetched once.
@@ -243,19 +241,26 @@ Result<> read_secrets(SecretsObjects& objects, ObjectStore* put, LocalFolder& st
   return read_secrets_of(objects, state, keys.newest, keys, damaged);
 }
 
-// The first session record that the store lists opens with these keys; none: there is none.
-Result<std::optional<bool>> opens_a_session(ObjectStore& store, const RepositoryKeys& keys) {
-  std::string first;
-  HF_TRY(store.list("heads/", [&](const ObjectInfo& info) -> Result<> {
+// The first session record that the store lists: it opens as of one repository only. None: there is
+// none.
+struct SessionObject {
+  std::string name;
+  Bytes bytes;  // empty: damaged
+};
+Result<std::optional<SessionObject>> first_session(ObjectStore& store, const ListLimits& limits) {
+  SessionObject first;
+  HF_TRY(list_at_most(store, "heads/", limits.heads, [&](const ObjectInfo& info) -> Result<> {
     const auto name = parse_head_name(info.name);
-    if (name && name->kind == HeadName::Kind::open && (first.empty() || info.name < first))
-      first = info.name;
+    if (name && name->kind == HeadName::Kind::open &&
+        (first.name.empty() || info.name < first.name))
+      first.name = info.name;
     return {};
   }));
-  if (first.empty()) return std::nullopt;
-  const auto object = store.get(first, kSecretsMax);
+  if (first.name.empty()) return std::nullopt;
+  auto object = store.get(first.name, kSecretsMax);
   if (!object && !is_damage(object.error())) return std::unexpected(object.error());
-  return object && open_box(keys, ObjectType::session_open, first, *object);
+  if (object) first.bytes = std::move(*object);
+  return first;
 }
 
 // What the store says of the repository is signed by nobody, but only with its right id do the
@@ -313,34 +318,34 @@ Result<> remember_description(LocalFolder& state, const Description& description
     if (other == description) return {};
     if (other.place.repository != description.place.repository) text += description_line(other);
   }
-  auto kept = state.replace(kDescriptionFile, as_bytes(text));
-  // A home that cannot be written (a rescue system) keeps nothing.
-  return kept || kept.error().code != Code::denied ? kept : Result<>();
+  return if_it_can(state.replace(kDescriptionFile, as_bytes(text)));
 }
 
-// Who opens: the chain that this home has, or without one the store's, and the device.
+// Who opens: the device, by the chain that this home has, or without one the store's.
 struct Opening {
+  std::optional<ChainCopy> home;  // its copy
   Chain chain;
   OpenedAccount account;
 };
 Result<Opening> opening(ObjectStore& store, LocalFolder& state, const DeviceKeys& device,
                         const std::optional<ReaderEntries>& reader) {
-  HF_ASSIGN(std::vector<Bytes> entries, read_home_chain(state));
-  if (entries.empty()) HF_TRY(read_chain(store, entries));
+  HF_ASSIGN(std::optional<ChainCopy> home, read_home_chain(state));
+  HF_ASSIGN(ChainCopy from, home ? Result<ChainCopy>(*home) : read_chain(store));
   if (reader) {
-    entries.resize(std::min<std::size_t>(entries.size(), reader->follows));
-    entries.insert(entries.end(), reader->entries.begin(), reader->entries.end());
+    from.entries.resize(std::min<std::size_t>(from.entries.size(), reader->follows));
+    HF_ASSIGN(const Chain base, verify_chain(from.entries));
+    HF_ASSIGN(from.chain, extend_chain(base, reader->entries));
   }
-  HF_ASSIGN(Chain chain, verify_chain(entries));
-  HF_ASSIGN(OpenedAccount account, open_account(chain, device));
-  return Opening{std::move(chain), std::move(account)};
+  HF_ASSIGN(OpenedAccount account, open_account(from.chain, device));
+  return Opening{std::move(home), std::move(from.chain), std::move(account)};
 }
 
 // The repository's description as the store has it or, where that is lost or not so, as it follows
 // from the keys. A home that knows the repository has copies of its secrets: where the store's are
 // lost too, a session record tells which one this is.
 Result<Description> describe(ObjectStore& store, SecretsObjects& objects, LocalFolder& state,
-                             const Opening& by, std::vector<std::string>& damaged) {
+                             const Opening& by, const ListLimits& limits,
+                             std::vector<std::string>& damaged) {
   const auto said = read_description(store);
   if (!said && !is_damage(said.error())) return said;
   HF_ASSIGN(const std::vector<Description> known,
@@ -349,12 +354,19 @@ Result<Description> describe(ObjectStore& store, SecretsObjects& objects, LocalF
   if (said) candidates.push_back(*said);
   auto found = find_description(objects, candidates, by.chain, by.account);
   if (!found && !is_damage(found.error())) return found;
-  for (const Description& candidate : known) {
-    if (found) break;
-    HF_ASSIGN(const auto opens, opens_a_session(store, repository_keys(candidate, by.account)));
-    // Without any session only what the store says can tell.
-    if (opens ? *opens : said && *said == candidate) found = candidate;
+  std::optional<SessionObject> session;
+  if (!found && !known.empty()) {
+    HF_ASSIGN(session, first_session(store, limits));
   }
+  // Without any session only what the store says can tell.
+  const auto fits = [&](const Description& candidate) {
+    if (!session) return said && *said == candidate;
+    return open_box(repository_keys(candidate, by.account), ObjectType::session_open, session->name,
+                    session->bytes)
+        .has_value();
+  };
+  if (!found)
+    if (const auto one = std::ranges::find_if(known, fits); one != known.end()) found = *one;
   if (!found && said && said->place.account != by.chain.account())
     return fail(
         Code::denied,
@@ -442,9 +454,10 @@ Result<InitReport> init_existing(ObjectStore& store, Home home, const DeviceKeys
                     "another folder, or use 'holdfast recover' in a new home",
                     there.place.account.brief(), device.account.brief()));
   SubFolder state(home.state, there.place.repository.hex());
+  HF_ASSIGN(const std::optional<ChainCopy> ours, read_home_chain(home.state));
   std::vector<std::string> damaged;
   HF_ASSIGN([[maybe_unused]] const SyncedChain chain,
-            sync_chain(store, home.state, state, device.account, {}, damaged));
+            sync_chain(store, home.state, state, ours, device.account, {}, damaged));
   return InitReport{device.account, there.place.repository, device.id, false, true};
 }
 
@@ -497,14 +510,14 @@ Result<InitReport> init_repository(ObjectStore& store, Home home, const AskPassp
   if (has_account) {
     HF_ASSIGN(DeviceKeys device, read_device(home, ask));
     if (there) return init_existing(store, home, device, *there);
-    HF_ASSIGN(std::vector<Bytes> entries, read_home_chain(home.state));
-    HF_ASSIGN(const Chain chain, verify_chain(entries));
+    HF_ASSIGN(std::optional<ChainCopy> ours, read_home_chain(home.state));
+    if (!ours) return fail(Code::not_found, chain_object_name(0) + ": there is no account here");
     // An init that stopped before its first repository stood goes on with the id that genesis
     // names.
     if (auto seen = home.state.read("first-repository", 64);
         !seen && seen.error().code == Code::not_found)
-      repository = chain.place().repository;
-    account.emplace(std::move(device), std::move(entries));
+      repository = ours->chain.place().repository;
+    account.emplace(std::move(device), std::move(ours->entries));
   } else {
     HF_ASSIGN(account, new_account(home, options, repository, world.random));
   }
@@ -525,9 +538,8 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
   const auto said = read_description(store);
   if (!said && !is_damage(said.error())) return std::unexpected(said.error());
   RecoverReport report;
-  std::vector<Bytes> entries;
-  auto read = options.read_only ? read_longest_chain(store, entries, report.damaged)
-                                : read_chain(store, entries);
+  auto read = read_longest_chain(store);
+  if (read && read->hides && !options.read_only) read = std::unexpected(*read->hides);
   // Neither of the two: it is no repository.
   if (!read && !said && said.error().code == Code::not_found) return std::unexpected(said.error());
   if (!read && !options.read_only && (is_damage(read.error()) || read.error().code == Code::alarm))
@@ -535,7 +547,10 @@ Result<RecoverReport> recover_home(ObjectStore& store, Home home, const ParsedPa
                 fmt::format("{}. A home that only reads can do without it: holdfast recover "
                             "--read-only",
                             read.error().what));
-  HF_ASSIGN(const Chain chain, std::move(read));
+  HF_ASSIGN(StoreChain there, std::move(read));
+  if (there.hides) report.damaged.push_back(there.hides->what);
+  const Chain& chain = there.copy.chain;
+  std::vector<Bytes>& entries = there.copy.entries;
   if (paper.account && *paper.account != chain.account())
     return fail(Code::denied,
                 fmt::format("the paper key is of account {}, the repository of account {}",
@@ -604,11 +619,12 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
   std::vector<std::string> damaged;
   SecretsObjects secrets(store);
   HF_ASSIGN(Opening known, opening(store, home.state, device, reader));
-  HF_ASSIGN(const Description description, describe(store, secrets, home.state, known, damaged));
+  HF_ASSIGN(const Description description,
+            describe(store, secrets, home.state, known, options.lists, damaged));
   SubFolder state(home.state, description.place.repository.hex());
   HF_ASSIGN(
       SyncedChain synced,
-      sync_chain(store, home.state, state, device.account,
+      sync_chain(store, home.state, state, known.home, device.account,
                  {reader.has_value(), options.accept_rollback, options.despite_alarm}, damaged));
   // A reader opens by its own entries; what came into the chain since then opens for members only.
   const bool more = synced.chain.newest_hash() != known.chain.newest_hash();
@@ -658,10 +674,9 @@ Result<std::unique_ptr<Client>> Client::open(ObjectStore& store, Home home,
 
 namespace {
 
-// `found` names it where it is not what the home has.
-Result<> put_back(ObjectStore& store, const std::string& name, ByteSpan ours, bool apply,
-                  std::vector<std::string>& found) {
-  const auto there = store.get(name, std::max<std::uint64_t>(ours.size(), kSecretsMax));
+// `there`: what the store has. `found` names it where that is not what the home has.
+Result<> put_back(ObjectStore& store, const std::string& name, const Result<Bytes>& there,
+                  ByteSpan ours, bool apply, std::vector<std::string>& found) {
   if (there && std::ranges::equal(*there, ours)) return {};
   if (!there && !is_damage(there.error())) return std::unexpected(there.error());
   const bool lost = !there && there.error().code == Code::not_found;
@@ -709,10 +724,10 @@ Result<> mend_secrets(ObjectStore& store, LocalFolder& state, Epoch epoch,
   if (!there && !is_damage(there.error())) return std::unexpected(there.error());
   const auto kept = state.read(copy_name(epoch), kSecretsMax);
   if (good(there)) return good(kept) ? Result<>() : keep_copy(state, epoch, *there);
-  if (good(kept)) return put_back(store, name, *kept, apply, found);
+  if (good(kept)) return put_back(store, name, there, *kept, apply, found);
   if (epoch != keys.newest) return {};  // nobody needs it any more
   const Bytes object = seal_secrets(keys, keys.secrets, random);
-  HF_TRY(put_back(store, name, object, apply, found));
+  HF_TRY(put_back(store, name, there, object, apply, found));
   return apply ? keep_copy(state, epoch, object) : Result<>();
 }
 
@@ -722,25 +737,26 @@ Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, cons
                                              bool apply) {
   std::vector<std::string> found;
   if (client.only_reads()) return home_only_reads();
-  HF_ASSIGN(const std::vector<Bytes> ours, read_home_chain(home.state));
-  HF_ASSIGN(const Chain mine, verify_chain(ours));
-  for (std::size_t n = 0; n < ours.size(); ++n) {
-    const auto there = store.get(chain_object_name(n), kChainEntryMax);
+  HF_ASSIGN(const std::optional<ChainCopy> ours, read_home_chain(home.state));
+  if (!ours) return fail(Code::not_found, home.state.where() + ": has no copy of the chain");
+  for (std::size_t n = 0; n < ours->entries.size(); ++n) {
+    const std::string name = chain_object_name(n);
+    const auto there = store.get(name, kChainEntryMax);
     // open() would have told; it is evidence, and is not removed.
-    if (there && *there != ours[n] && signed_by_member(mine, *there))
+    if (there && *there != ours->entries[n] && signed_by_member(ours->chain, *there))
       return fail(Code::alarm, fmt::format("{}: another entry than this home's, signed by a key of "
                                            "the account: a fork. Nothing was changed",
-                                           chain_object_name(n)));
-    HF_TRY(put_back(store, chain_object_name(n), ours[n], apply, found));
+                                           name));
+    HF_TRY(put_back(store, name, there, ours->entries[n], apply, found));
   }
-  HF_TRY(unblock_chain(store, mine, apply, found));
+  HF_TRY(unblock_chain(store, ours->chain, apply, found));
   const RepositoryKeys& keys = client.keys();
   SubFolder state(home.state, keys.place.repository.hex());
   for (const auto& [epoch, key] : keys.epoch_keys)
     HF_TRY(mend_secrets(store, state, epoch, keys, client.random(), apply, found));
   // The last, as in an init: with it, it is a repository.
-  HF_TRY(put_back(store, std::string(kRepository), encode_description({keys.place, keys.suite}),
-                  apply, found));
+  HF_TRY(put_back(store, std::string(kRepository), store.get(kRepository, kRepositoryMax),
+                  encode_description({keys.place, keys.suite}), apply, found));
   return found;
 }
 
@@ -750,15 +766,15 @@ namespace {
 // home.
 Result<> append_entry(ObjectStore& first, Home home, const Client& client,
                       const std::function<Result<Bytes>(const Chain&)>& make) {
-  if (client.only_reads()) return home_only_reads();
   HF_ASSIGN(const Description place, read_description(first));
   if (place.place.repository != client.chain().place().repository)
     return fail(Code::denied,
                 fmt::format("the account's entries are ordered in its repository {}, not in {}; "
                             "name where that one is with --first-repo",
                             client.chain().place().repository.hex(), place.place.repository.hex()));
-  std::vector<Bytes> entries;
-  HF_ASSIGN(const Chain chain, read_chain(first, entries));
+  HF_ASSIGN(ChainCopy copy, read_chain(first));
+  const Chain& chain = copy.chain;
+  std::vector<Bytes>& entries = copy.entries;
   HF_TRY(check_no_fork(chain, client.chain()));
   const auto faster = [] {
     return fail(Code::unavailable,
@@ -796,6 +812,7 @@ Result<> set_retention_lock(ObjectStore& first, Home home, const Client& client,
 }
 
 Result<> rotate_keys(ObjectStore& first, Home home, const Client& client, Random& random) {
+  if (client.only_reads()) return home_only_reads();
   return append_entry(first, home, client, [&](const Chain& chain) {
     return new_epoch_entry(chain, client.device(), random);
   });

@@ -97,8 +97,7 @@ class Client {
   [[nodiscard]] DeviceKeyLookup device_lookup() const;
   [[nodiscard]] Random& random() const { return repository_->parts().random; }
   // What of the chain, the secrets and the description the store lost, so that the home's copies
-  // were used:
-  // repair_keys() puts them back.
+  // were used: repair_keys() puts them back.
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
   // The home was made by a recover that is read_only; every put and removal fails with
   // Code::denied.
@@ -120,9 +119,10 @@ class Client {
   std::unique_ptr<Repository> repository_;
 };
 
-// Puts back what of the account's chain and of the repository's secrets the store lost, from the
-// home's copies; what stands there damaged is removed first, and so are bytes under the chain's
-// next number that are no entry. Names what was not as it must be.
+// Puts back what of the account's chain, the repository's secrets and its description the store
+// lost, from what the home has; what stands there damaged is removed first, and so is what no key
+// of the account signed behind the chain's end. Names what was not as it must be. Code::alarm: a
+// fork.
 Result<std::vector<std::string>> repair_keys(ObjectStore& store, Home home, const Client& client,
                                              bool apply);
 
